@@ -1,0 +1,104 @@
+"""What every slice of the domain is made of: facts, sealed text, stream names and refusals.  No I/O, no clock."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, ClassVar, TypeVar
+from uuid import UUID, uuid5
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """A fact.  Subclasses pass `tag="subject.verb.vN"`: that is what the store keeps, so classes and modules may move.
+
+    Events ignore unknown fields when read back: a newer writer must not stop an older reader of a known version.
+    """
+
+
+class Sealed:
+    """Text about one person, encrypted with that person's key wherever it is stored.
+
+    In a decision it carries `text`; read back from the store it carries `box` (ciphertext) until someone who may see it
+    opens it through the key ring.  Destroying the subject's key makes every box of that subject unreadable for ever.
+    """
+
+    __slots__ = ("box", "subject", "text")
+
+    def __init__(self, subject: UUID, text: str | None = None, box: str | None = None) -> None:
+        self.subject = subject
+        self.text = text
+        self.box = box
+
+    def __repr__(self) -> str:  # never the text: reprs end up in logs
+        return f"Sealed({self.subject})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sealed):
+            return NotImplemented
+        return (self.subject, self.text, self.box) == (other.subject, other.text, other.box)
+
+    def __hash__(self) -> int:
+        return hash((self.subject, self.text, self.box))
+
+
+class Stream(msgspec.Struct, frozen=True, order=True):
+    """The name of one history inside one organization, shown as `"Kind:id"` (for example `"LlmSession:0447534f-…"`)."""
+
+    kind: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+    def uuid(self, org_id: UUID) -> UUID:
+        """The stored stream id: derived from the organization, so that two tenants can never share a stream."""
+        return uuid5(org_id, f"{self.kind}:{self.id}")
+
+    @staticmethod
+    def parse(text: str) -> Stream:
+        """Read `"Kind:id"` back.
+
+        Raises:
+            ValueError: there is no colon, or a side of it is empty.
+        """
+        kind, _, ident = text.partition(":")
+        if not kind or not ident:
+            raise ValueError(f"expected 'Kind:id', got {text!r}")
+        return Stream(kind, ident)
+
+
+def fact_id(stream_id: UUID, natural_key: str) -> UUID:
+    """The event id of a fact: 8 bytes that name its stream, then 8 bytes that name the fact inside the stream.
+
+    The same fact told twice has the same id, which is how the store recognises a duplicate.  The leading half keeps the ids
+    of one session on neighbouring index pages (docs/adr/0003).  Version 8 of RFC 9562 marks an id with private content.
+    """
+    digest = hashlib.blake2b(natural_key.encode(), digest_size=8, key=stream_id.bytes).digest()
+    value = int.from_bytes(stream_id.bytes[:8] + digest)
+    value = value & ~(0xF << 76) | 8 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+class DomainError(Exception):
+    """A wish was refused.  `code` is stable and part of the API; the message is for people."""
+
+    code: ClassVar[str] = "conflict"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class NotFoundError(DomainError):
+    """The thing a wish is about does not exist (for this organization)."""
+
+    code = "not_found"
+
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+def tag_of(event_type: type[Event]) -> str:
+    """The stored name of an event class, for example `session.started.v1`."""
+    return str(event_type.__struct_config__.tag)

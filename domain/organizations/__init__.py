@@ -1,0 +1,1 @@
+"""Organizations (tenants), their people and the keys that programs use."""

@@ -1,0 +1,1 @@
+"""Sessions: a piece of work (Session) holds agent conversations (LlmSession), which hold subagents (SubagentSession)."""

@@ -1,0 +1,62 @@
+"""Settings: every `CREWKIT_*` environment variable, read once, with its default and its meaning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Field `database_url` is read from `CREWKIT_DATABASE_URL`, and so on.  Documented in docs/reference/settings.md."""
+
+    database_url: Annotated[str | None, Meta(description="Postgres to use instead of the embedded one")] = None
+    nats_url: Annotated[str | None, Meta(description="NATS server to use instead of the embedded one")] = None
+    data_dir: Annotated[str, Meta(description="where `crewkit up` keeps databases, logs, keys and crewkit.json")] = ""
+    host: Annotated[str, Meta(description="address the API binds to")] = "127.0.0.1"
+    port: Annotated[int, Meta(description="port the API binds to")] = 8000
+    api_workers: Annotated[int, Meta(description="uvicorn worker processes")] = 1
+    key_file: Annotated[str | None, Meta(description="file that holds the key which wraps people's keys")] = None
+    log_format: Annotated[str, Meta(description="`json` or `console`")] = "console"
+    log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
+    url: Annotated[str | None, Meta(description="API the client commands talk to")] = None
+    api_key: Annotated[str | None, Meta(description="API key the client commands use")] = None
+    organization: Annotated[str | None, Meta(description="organization the client commands use")] = None
+    stale_after_s: Annotated[int, Meta(description="seconds without events after which a session times out")] = 1800
+    body_bytes_max: Annotated[int, Meta(description="largest request body accepted, in bytes after unzipping")] = (
+        16 * 1024 * 1024
+    )
+    read_after_wait_s: Annotated[float, Meta(description="longest wait for Crewkit-After before 503")] = 5.0
+    rate_limit_per_s: Annotated[int, Meta(description="requests per second and principal; 0 turns the limit off")] = 0
+    spool_bytes_max: Annotated[int, Meta(description="largest local spool, in bytes")] = 256 * 1024 * 1024
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """`$CREWKIT_DATA_DIR`, else the XDG data folder, else `~/.local/share/crewkit`."""
+    if chosen := environ.get("CREWKIT_DATA_DIR"):
+        return Path(chosen).expanduser()
+    base = environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "crewkit"
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        ValueError: a variable has a value of the wrong type; the message names the variable and what was expected.
+    """
+    values: dict[str, str] = {}
+    for field in Settings.__struct_fields__:
+        if (value := environ.get(f"CREWKIT_{field.upper()}")) is not None and value != "":
+            values[field] = value
+    values.setdefault("data_dir", str(default_data_dir(environ)))
+    for field in list(values):
+        try:
+            msgspec.convert({field: values[field], "data_dir": values["data_dir"]}, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"CREWKIT_{field.upper()}: {error}") from error
+    return msgspec.convert(values, Settings, strict=False)

@@ -1,0 +1,112 @@
+"""A projection is a pure fold from events to rows.  The runtime (workers/projector) loads, folds, writes and checkpoints.
+
+`touches` names the rows an event may read or change, so that the runtime can load them in one query per table; `fold`
+then works on `Rows`, memory only.  Whoever folds the same log again, in batches of any size, gets the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from eventstore.port import Recorded
+
+RowT = TypeVar("RowT", bound=msgspec.Struct)
+Key = tuple[Any, ...]
+
+
+class Table(Generic[RowT]):
+    """A read-model table: `row` is a mutable Struct whose fields are its columns, `key` the names of its key columns."""
+
+    __slots__ = ("key", "key_of", "name", "row")
+
+    def __init__(self, name: str, row: type[RowT], key: tuple[str, ...]) -> None:
+        self.name = name
+        self.row = row
+        self.key = key
+        self.key_of: Callable[[RowT], Key] = lambda row: tuple(getattr(row, part) for part in key)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names in the order of the Struct's fields."""
+        return self.row.__struct_fields__
+
+
+class Rows:
+    """Rows in memory, with a note of which were changed since the last `clear_dirty`."""
+
+    __slots__ = ("_dirty", "_rows")
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[Key, msgspec.Struct]] = {}
+        self._dirty: dict[str, dict[Key, msgspec.Struct]] = {}
+
+    def get(self, table: Table[RowT], key: Key) -> RowT | None:
+        """The row, or None.  To change it, mutate it and `put` it back."""
+        return cast("RowT | None", self._rows.get(table.name, {}).get(key))
+
+    def put(self, table: Table[RowT], row: RowT) -> None:
+        """Insert or replace a row and note that it must be written."""
+        key = table.key_of(row)
+        self._rows.setdefault(table.name, {})[key] = row
+        self._dirty.setdefault(table.name, {})[key] = row
+
+    def remember(self, table: Table[RowT], row: RowT) -> None:
+        """Take over a row as loaded from the database: nothing to write."""
+        self._rows.setdefault(table.name, {})[table.key_of(row)] = row
+
+    def known(self, table: Table[Any], key: Key) -> bool:
+        """Whether the row is already in memory."""
+        return key in self._rows.get(table.name, {})
+
+    def dirty(self, table: Table[RowT]) -> list[RowT]:
+        """Rows to write."""
+        return cast("list[RowT]", list(self._dirty.get(table.name, {}).values()))
+
+    def clear_dirty(self) -> None:
+        """After a commit."""
+        self._dirty.clear()
+
+    def forget(self) -> None:
+        """Drop everything: after a lost race, or to bound memory."""
+        self._rows.clear()
+        self._dirty.clear()
+
+    def all(self, table: Table[RowT]) -> Iterator[RowT]:
+        """Every row of a table in memory, for tests and independent folds."""
+        return cast("Iterator[RowT]", iter(self._rows.get(table.name, {}).values()))
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self._rows.values())
+
+
+class Projection:
+    """One named read model.
+
+    `version` rises when tables or fold change: the runtime then fills a new generation from position 0 and flips.  `ddl` is
+    SQL that creates the generation's tables; `{g}` in it stands for the generation number (table `session` is stored as
+    `session__g{g}` and read through the view `session`).  `notice` names what to announce after a batch is committed.
+    """
+
+    __slots__ = ("ddl", "fold", "name", "notice", "tables", "touches", "version")
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        *,
+        tables: tuple[Table[Any], ...],
+        ddl: str,
+        touches: Callable[[Recorded], Iterable[tuple[Table[Any], Key]]],
+        fold: Callable[[Rows, Recorded], None],
+        notice: Callable[[Recorded], dict[str, Any] | None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.tables = tables
+        self.ddl = ddl
+        self.touches = touches
+        self.fold = fold
+        self.notice = notice
