@@ -42,7 +42,7 @@ class ChannelFact(Event, frozen=True, kw_only=True, omit_defaults=True):
     kind: str
     occurred_at: datetime
     person_id: UUID
-    attrs: dict[str, Any] = {}
+    attrs: dict[str, Any] = msgspec.field(default_factory=dict)
     content: Sealed | None = None
     context: Context = Context()
     cut_bytes: int = 0  # > 0: `content` was cut from this many bytes
