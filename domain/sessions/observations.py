@@ -128,7 +128,7 @@ class PermissionRequested(Observation, frozen=True, kw_only=True):
 
 
 class PermissionDecided(Observation, frozen=True, kw_only=True):
-    """`decision`: accept or reject (as the vendor says); `source`: config, user_permanent, hook, …"""
+    """`decision`: accept or reject (as the vendor says); `source`: config, user_permanent, hook, …."""
 
     tool_use_id: str | None
     decision: str
