@@ -6,11 +6,12 @@ then works on `Rows`, memory only.  Whoever folds the same log again, in batches
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
+from domain.kernel import Sealed
 from eventstore.port import Recorded
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
@@ -74,6 +75,12 @@ class Rows:
         self._rows.clear()
         self._dirty.clear()
 
+    def keep(self, wanted: Mapping[str, Container[Key]]) -> None:
+        """Drop every row whose key is not in `wanted` (table name to keys); only after `clear_dirty`."""
+        for name, rows in self._rows.items():
+            keys = wanted.get(name, ())
+            self._rows[name] = {key: row for key, row in rows.items() if key in keys}
+
     def all(self, table: Table[RowT]) -> Iterator[RowT]:
         """Every row of a table in memory, for tests and independent folds."""
         return cast("Iterator[RowT]", iter(self._rows.get(table.name, {}).values()))
@@ -82,15 +89,30 @@ class Rows:
         return sum(len(rows) for rows in self._rows.values())
 
 
+class Services(Protocol):
+    """What the runtime lends to a fold that needs more than the event: see `Projection.bind`."""
+
+    def open_text(self, recorded: Recorded, sealed: Sealed) -> str | None:
+        """The text of a sealed field of `recorded`; None when its subject was erased.
+
+        Synchronous and without I/O: the runtime has prepared the keys of every subject named in the batch before folding.
+        """
+        ...
+
+
 class Projection:
     """One named read model.
 
     `version` rises when tables or fold change: the runtime then fills a new generation from position 0 and flips.  `ddl` is
     SQL that creates the generation's tables; `{g}` in it stands for the generation number (table `session` is stored as
     `session__g{g}` and read through the view `session`).  `notice` names what to announce after a batch is committed.
+
+    A fold that reads sealed text gives `bind`: the runtime calls it once per process with its `Services` and runs the
+    projection it returns (same name, version, tables and ddl; `touches`, `fold` and `notice` may close over the services).
+    Unbound, such a projection folds as if nothing could be opened.
     """
 
-    __slots__ = ("ddl", "fold", "name", "notice", "tables", "touches", "version")
+    __slots__ = ("_bind", "ddl", "fold", "name", "notice", "tables", "touches", "version")
 
     def __init__(
         self,
@@ -102,6 +124,7 @@ class Projection:
         touches: Callable[[Recorded], Iterable[tuple[Table[Any], Key]]],
         fold: Callable[[Rows, Recorded], None],
         notice: Callable[[Recorded], dict[str, Any] | None] = lambda _: None,
+        bind: Callable[[Services], Projection] | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -110,3 +133,8 @@ class Projection:
         self.touches = touches
         self.fold = fold
         self.notice = notice
+        self._bind = bind
+
+    def bound(self, services: Services) -> Projection:
+        """The projection to run with `services`: itself when it asked for none."""
+        return self if self._bind is None else self._bind(services)
