@@ -1,0 +1,110 @@
+"""Real Postgres and NATS for tests, started once per test session (per worker with xdist), gone at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib.util
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from workers.local.files import write_private
+from workers.local.nats import Nats
+from workers.local.postgres import Postgres
+
+_TEMPLATE = "crewkit_template"
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def service_folder() -> Iterator[Path]:
+    """A short-lived folder that servers running under another account may enter (pytest's own is closed to them)."""
+    folder = Path(tempfile.mkdtemp(prefix="crewkit-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(service_folder: Path) -> Iterator[str]:
+    """URL of the administration database of a throw-away server (fsync off)."""
+    server = Postgres(service_folder / "postgres", "test-password", durable=False)
+    server.prepare()
+    server.start(service_folder / "postgres.log")
+    yield server.url("postgres")
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """Name of a migrated database without connections, to copy from."""
+    _execute(postgres_server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+    if importlib.util.find_spec("eventstore.migrate") is not None:
+        from eventstore.migrate import migrate  # noqa: PLC0415
+
+        _run(migrate(_database(postgres_server, _TEMPLATE)))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """URL of a fresh, migrated database for one test."""
+    name = f"test_{next(_numbers)}"
+    names = {"name": sql.Identifier(name), "template": sql.Identifier(postgres_template)}
+    _execute(postgres_server, sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
+    yield _database(postgres_server, name)
+    _execute(postgres_server, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+
+
+@pytest.fixture(scope="session")
+def nats_url(service_folder: Path) -> Iterator[str]:
+    """URL of a real NATS server with JetStream, shared by the session: use stream and subject names of your own."""
+    server = Nats(service_folder / "nats", "test-password")
+    server.prepare()
+    server.start(service_folder / "nats.log")
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def master_key_file(tmp_path: Path) -> Path:
+    """A key file as `crewkit up` makes it: 32 random bytes as URL-safe base64 text, mode 0600."""
+    path = tmp_path / "master.key"
+    write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    return path
+
+
+def _database(server: str, name: str) -> str:
+    return server.rpartition("/")[0] + "/" + name
+
+
+def _execute(url: str, statement: sql.Composable) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _run(work: Any) -> None:
+    """Run a coroutine on a loop of its own in a thread, so that the loops of pytest-asyncio stay untouched."""
+    failed: list[BaseException] = []
+
+    def main() -> None:
+        try:
+            asyncio.run(work)
+        except BaseException as error:  # noqa: BLE001  handed to the caller
+            failed.append(error)
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
