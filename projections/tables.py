@@ -1,0 +1,252 @@
+"""The SQL of read-model tables, derived from the catalogue: load, upsert, copy, generations and the views over them.
+
+Table `session` of generation 3 is stored as `crewkit.session__g3` and read through the view `crewkit.session`.  Every
+statement takes whole columns (`unnest`), so a batch costs one round trip per table, whatever its size.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import asyncpg
+import msgspec
+from asyncpg.pool import PoolConnectionProxy
+
+from projections.base import Key, Projection, Table
+
+SCHEMA = "crewkit"
+READER_ROLE = "crewkit_api"
+NUL = "\x00"
+NUL_SHOWN = "\ufffd"  # what a reader sees where a text held a NUL, which Postgres cannot store
+
+RowT = TypeVar("RowT", bound=msgspec.Struct)
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Codec: TypeAlias = Callable[[Any], Any]
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column.  `store` makes the value asyncpg takes, `load` the row's value; None where it passes as it is."""
+
+    name: str
+    type: str
+    store: Codec | None
+    load: Codec | None
+    is_array: bool
+
+
+def stored_name(table: str, generation: int) -> str:
+    """The name of a table's generation, without the schema."""
+    return f"{table}__g{generation}"
+
+
+def _allowed(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a field's type without None: `str | None` gives `(str,)`."""
+    if get_origin(hint) in {Union, types.UnionType}:
+        return tuple(part for part in get_args(hint) if part is not type(None))
+    return (hint,)
+
+
+def _json_codec(hint: Any) -> tuple[Codec, Codec]:
+    decode = msgspec.json.Decoder(hint).decode
+
+    def store(value: Any) -> str | None:
+        if value is None:
+            return None
+        return msgspec.json.encode(value).decode().replace("\\u0000", NUL_SHOWN)
+
+    return store, lambda text: None if text is None else decode(text)
+
+
+def _clean_text(value: Any) -> Any:
+    return value.replace(NUL, NUL_SHOWN) if type(value) is str and NUL in value else value
+
+
+def _clean_json(value: Any) -> Any:
+    return value.replace("\\u0000", NUL_SHOWN) if type(value) is str else value
+
+
+def _column(name: str, sql_type: str, hint: Any, *, is_key: bool) -> Column:
+    allowed = _allowed(hint)
+    store: Codec | None = None
+    load: Codec | None = None
+    if sql_type in {"json", "jsonb"} and allowed != (str,):
+        store, load = _json_codec(hint)
+    elif sql_type.startswith("numeric") and allowed == (int,):
+        load = _int_or_none
+    elif sql_type.endswith("[]"):
+        load = lambda value: None if value is None else msgspec.convert(value, hint)  # noqa: E731
+    elif sql_type == "jsonb":
+        store = _clean_json
+    elif sql_type == "text" and not is_key:
+        store = _clean_text
+    return Column(name, sql_type, store, load, sql_type.endswith("[]"))
+
+
+def _int_or_none(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _array_literal(values: Iterable[Any] | None) -> str | None:
+    """A one-dimensional array as Postgres text, because `unnest` would flatten a list of lists."""
+    if values is None:
+        return None
+    parts: list[str] = []
+    for value in values:
+        if value is None:
+            parts.append("NULL")
+        else:
+            text = str(value).replace(NUL, NUL_SHOWN).replace("\\", "\\\\").replace('"', '\\"')
+            parts.append(f'"{text}"')
+    return "{" + ",".join(parts) + "}"
+
+
+class StoredTable(Generic[RowT]):
+    """One generation of one table: its statements and how its rows travel.  Made by `describe`."""
+
+    __slots__ = ("columns", "copy_columns", "key_types", "load_sql", "name", "table", "upsert_sql")
+
+    def __init__(self, table: Table[RowT], generation: int, columns: Sequence[Column]) -> None:
+        self.table = table
+        self.name = stored_name(table.name, generation)
+        self.columns = tuple(columns)
+        by_name = {column.name: column for column in columns}
+        full = f'{SCHEMA}."{self.name}"'
+        names = ", ".join(f'"{column.name}"' for column in columns)
+        keys = ", ".join(f'"{part}"' for part in table.key)
+        key_arrays = ", ".join(f"${n}::{by_name[part].type}[]" for n, part in enumerate(table.key, 1))
+        self.load_sql = f"SELECT {names} FROM {full} JOIN unnest({key_arrays}) AS wanted({keys}) USING ({keys})"  # noqa: S608
+        arrays = ", ".join(
+            f"${n}::{'text' if column.is_array else column.type}[]" for n, column in enumerate(columns, 1)
+        )
+        values = ", ".join(
+            f'given."{column.name}"::{column.type}' if column.is_array else f'given."{column.name}"'
+            for column in columns
+        )
+        rest = [column.name for column in columns if column.name not in table.key]
+        action = "UPDATE SET " + ", ".join(f'"{name}" = EXCLUDED."{name}"' for name in rest) if rest else "NOTHING"
+        self.upsert_sql = (
+            f"INSERT INTO {full} ({names}) SELECT {values} FROM unnest({arrays}) AS given({names}) "  # noqa: S608
+            f"ON CONFLICT ({keys}) DO {action}"
+        )
+
+    def _by_column(self, rows: Sequence[RowT]) -> list[Sequence[Any]]:
+        found: list[Sequence[Any]] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
+        for n, column in enumerate(self.columns):
+            if column.store is not None:
+                found[n] = list(map(column.store, found[n]))
+        return found
+
+    async def load(self, connection: Connection, keys: Sequence[Key]) -> list[RowT]:
+        """The rows of `keys` that exist, in any order."""
+        if not keys:
+            return []
+        found = await connection.fetch(self.load_sql, *(list(part) for part in zip(*keys, strict=True)))
+        loaders = [(n, column.load) for n, column in enumerate(self.columns) if column.load is not None]
+        make = self.table.row
+        if not loaders:
+            return [make(*record) for record in found]
+        rows: list[RowT] = []
+        for record in found:
+            values = list(record)
+            for n, load in loaders:
+                values[n] = load(values[n])
+            rows.append(make(*values))
+        return rows
+
+    async def upsert(self, connection: Connection, rows: Sequence[RowT]) -> None:
+        """Insert or replace `rows`, each key at most once, in one statement."""
+        if not rows:
+            return
+        values = self._by_column(rows)
+        for n, column in enumerate(self.columns):
+            if column.is_array:
+                values[n] = list(map(_array_literal, values[n]))
+        await connection.execute(self.upsert_sql, *values)
+
+    async def copy(self, connection: Connection, rows: Sequence[RowT]) -> None:
+        """Insert `rows`, none of which may exist yet, by COPY: the fast path of a rebuild."""
+        if rows:
+            await connection.copy_records_to_table(
+                self.name,
+                schema_name=SCHEMA,
+                columns=[column.name for column in self.columns],
+                records=zip(*self._by_column(rows), strict=True),
+            )
+
+
+async def describe(connection: Connection, table: Table[RowT], generation: int) -> StoredTable[RowT]:
+    """Read the column types of a stored generation.
+
+    Raises:
+        LookupError: the table, or a column that the row Struct names, does not exist.
+    """
+    found = await connection.fetch(
+        """SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
+             FROM pg_attribute a
+            WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped""",
+        f'{SCHEMA}."{stored_name(table.name, generation)}"',
+    )
+    if not found:
+        raise LookupError(f"table {SCHEMA}.{stored_name(table.name, generation)} does not exist")
+    sql_types: dict[str, str] = {record["name"]: record["type"] for record in found}
+    if missing := [name for name in table.columns if name not in sql_types]:
+        raise LookupError(f"table {stored_name(table.name, generation)} lacks the columns {', '.join(missing)}")
+    hints = get_type_hints(table.row)
+    columns = [_column(name, sql_types[name], hints[name], is_key=name in table.key) for name in table.columns]
+    return StoredTable(table, generation, columns)
+
+
+async def describe_all(connection: Connection, projection: Projection, generation: int) -> dict[str, StoredTable[Any]]:
+    """Every table of a projection's generation, by table name."""
+    return {table.name: await describe(connection, table, generation) for table in projection.tables}
+
+
+async def create_generation(connection: Connection, projection: Projection, generation: int) -> None:
+    """Create the empty tables of a generation and let the API's role read them, each tenant its own rows.
+
+    A table whose ddl switches on row security itself keeps the policies the ddl gave it.  Runs inside the caller's
+    transaction.
+    """
+    await connection.execute(f"SET LOCAL search_path TO {SCHEMA}, public")
+    await connection.execute(projection.ddl.replace("{g}", str(generation)))
+    for table in projection.tables:
+        name = stored_name(table.name, generation)
+        full = f'{SCHEMA}."{name}"'
+        record = await connection.fetchrow(
+            """SELECT c.relrowsecurity AS secured,
+                      EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'org_id') AS tenant
+                 FROM pg_class c WHERE c.oid = to_regclass($1)""",
+            full,
+        )
+        if record is None:
+            raise LookupError(f"the ddl of projection {projection.name} does not create {full}")
+        await connection.execute(f"GRANT SELECT ON {full} TO {READER_ROLE}")
+        if record["tenant"] and not record["secured"]:
+            await connection.execute(f"ALTER TABLE {full} ENABLE ROW LEVEL SECURITY")
+            await connection.execute(
+                f"CREATE POLICY tenant ON {full} FOR SELECT TO {READER_ROLE} "
+                "USING (org_id = nullif(current_setting('crewkit.org_id', true), '')::uuid)"
+            )
+
+
+async def point_views(connection: Connection, projection: Projection, generation: int) -> None:
+    """Let the views show `generation`.  Runs inside the caller's transaction, so that all views move at once."""
+    for table in projection.tables:
+        view = f'{SCHEMA}."{table.name}"'
+        stored = f'{SCHEMA}."{stored_name(table.name, generation)}"'
+        body = f"VIEW {view} WITH (security_invoker = true) AS SELECT * FROM {stored}"  # noqa: S608
+        try:
+            async with connection.transaction():
+                await connection.execute(f"CREATE OR REPLACE {body}")
+        except asyncpg.InvalidTableDefinitionError:  # other columns than before: a view cannot change those in place
+            await connection.execute(f"DROP VIEW {view}")
+            await connection.execute(f"CREATE {body}")
+        await connection.execute(f"GRANT SELECT ON {view} TO {READER_ROLE}")
+
+
+async def drop_generation(connection: Connection, names: Iterable[str], generation: int) -> None:
+    """Drop the tables `names` of a generation; those that do not exist are no error."""
+    for name in names:
+        await connection.execute(f'DROP TABLE IF EXISTS {SCHEMA}."{stored_name(name, generation)}"')
