@@ -6,6 +6,7 @@ statement takes whole columns (`unnest`), so a batch costs one round trip per ta
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -20,6 +21,7 @@ SCHEMA = "crewkit"
 READER_ROLE = "crewkit_api"
 NUL = "\x00"
 NUL_SHOWN = "\ufffd"  # what a reader sees where a text held a NUL, which Postgres cannot store
+_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not the text \\u0000, whose backslash is escaped itself
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -54,7 +56,7 @@ def _json_codec(hint: Any) -> tuple[Codec, Codec]:
     def store(value: Any) -> str | None:
         if value is None:
             return None
-        return msgspec.json.encode(value).decode().replace("\\u0000", NUL_SHOWN)
+        return _clean_json(msgspec.json.encode(value).decode())
 
     return store, lambda text: None if text is None else decode(text)
 
@@ -63,8 +65,10 @@ def _clean_text(value: Any) -> Any:
     return value.replace(NUL, NUL_SHOWN) if type(value) is str and NUL in value else value
 
 
-def _clean_json(value: Any) -> Any:
-    return value.replace("\\u0000", NUL_SHOWN) if type(value) is str else value
+def _clean_json(text: Any) -> Any:
+    if type(text) is str and "\\u0000" in text:
+        return _ESCAPED_NUL.sub(lambda found: found.group(1) + NUL_SHOWN, text)
+    return text
 
 
 def _column(name: str, sql_type: str, hint: Any, *, is_key: bool) -> Column:

@@ -1,0 +1,107 @@
+"""Blocks: runs of consecutive events, encoded once and carried as one message.
+
+A block is a msgpack list of `Stored` rows, exactly the columns Postgres keeps, so that the relay decodes nothing and
+whoever receives it reads it with the same mapper as a row read from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+EVENTS_MAX = 1_000  # events in one block
+BYTES_MAX = 512 * 1024  # bytes in one block; NATS refuses messages above 1 MB by default
+FIRST = "Crewkit-First"
+LAST = "Crewkit-Last"
+_ARRAY32 = b"\xdd"  # msgpack: an array whose length is the next four bytes
+
+
+class Names(msgspec.Struct, frozen=True):
+    """What an installation calls its JetStream stream and its subjects."""
+
+    stream: str = "CREWKIT"
+    events: str = "crewkit.events"
+    poke: str = "crewkit.poke"
+    notices: str = "crewkit.notices"
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One row of `crewkit.event` with its stream's kind and id; `data` and `meta` are JSON text."""
+
+    position: int
+    org_id: UUID
+    stream_id: UUID
+    kind: str
+    id: str
+    version: int
+    type: str
+    event_id: UUID
+    recorded_at: datetime
+    data: str
+    meta: str
+
+
+class Block(msgspec.Struct, frozen=True):
+    """`payload` is empty when the block is one event too large to carry: receivers read it from Postgres."""
+
+    first: int
+    last: int
+    payload: bytes
+
+    @property
+    def message_id(self) -> str:
+        """What JetStream recognises a repeat by."""
+        return f"{self.first}-{self.last}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The first and last position, readable without the payload."""
+        return {FIRST: str(self.first), LAST: str(self.last)}
+
+
+_encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
+_decoder = msgspec.msgpack.Decoder(list[Stored])
+
+
+def _block(positions: Sequence[int], parts: Sequence[bytes]) -> Block:
+    payload = _ARRAY32 + len(parts).to_bytes(4) + b"".join(parts)
+    if len(payload) > BYTES_MAX:
+        payload = b""
+    return Block(positions[0], positions[-1], payload)
+
+
+def cut(rows: Iterable[Stored]) -> list[Block]:
+    """Blocks of `rows`, in order, each within `EVENTS_MAX` and `BYTES_MAX`.
+
+    Raises:
+        ValueError: the positions are not consecutive.
+    """
+    blocks: list[Block] = []
+    positions: list[int] = []
+    parts: list[bytes] = []
+    size = 5
+    for row in rows:
+        if positions and row.position != positions[-1] + 1:
+            raise ValueError(f"position {row.position} follows {positions[-1]}: the log has no gaps")
+        part = _encode(row)
+        if parts and (len(parts) == EVENTS_MAX or size + len(part) > BYTES_MAX):
+            blocks.append(_block(positions, parts))
+            positions, parts, size = [], [], 5
+        positions.append(row.position)
+        parts.append(part)
+        size += len(part)
+    if parts:
+        blocks.append(_block(positions, parts))
+    return blocks
+
+
+def decode(payload: bytes) -> list[Stored]:
+    """The rows of a block, oldest first.
+
+    Raises:
+        msgspec.DecodeError: the payload is not a block.
+    """
+    return _decoder.decode(payload) if payload else []
