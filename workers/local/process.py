@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,37 @@ def die_with_parent(how: signal.Signals) -> Callable[[], None] | None:
 def account_options(account: Account | None) -> dict[str, Any]:
     """Keyword arguments for `subprocess` that drop root's rights."""
     return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def spawn(
+    words: Sequence[str],
+    *,
+    log: Path,
+    cwd: Path,
+    env: Mapping[str, str],
+    death_signal: signal.Signals,
+    account: Account | None = None,
+    handles: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own (Ctrl-C reaches us alone), its output appended to `log`.
+
+    When the starting thread ends, it gets `death_signal`.  `handles` are open files it inherits.
+    """
+    options = account_options(account)
+    with log.open("ab") as output:
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            list(words),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env=dict(env),
+            start_new_session=True,
+            preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509  it only calls prctl
+            pass_fds=tuple(handles),
+            **options,
+        )
+    return process
 
 
 def can_enter(path: Path, account: Account | None) -> bool:
