@@ -1,0 +1,1 @@
+"""The developer's side of capture: hook script, spool, redaction and what is sent.  It reads no environment but its own."""

@@ -1,0 +1,166 @@
+"""What counts as a secret, and what must never be touched."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.capture.redact import RULES, redact, redact_text, suspicious
+
+# Built from pieces, so that no scanner takes this file for a leak.
+SECRETS = {
+    "private-key": "-----BEGIN " + "RSA PRIVATE KEY-----\nMIIEow\nabc=\n-----END RSA PRIVATE KEY-----",
+    "putty-key": "Private-Lines: 2\nAAAAB3NzaC1yc2EAAAADAQABAAABAQ==",
+    "age-key": "AGE-SECRET-KEY-1" + "Q" * 58,
+    "crewkit-key": "ck_" + "0a" * 16 + "_" + "Zz9-_" * 8 + "abc",
+    "anthropic-key": "sk-" + "ant-api03-abcDEF123456_7890-xyz",
+    "openrouter-key": "sk-" + "or-v1-" + "ab12" * 10,
+    "openai-key": "sk-" + "proj-Abc123Def456Ghi789Jkl012",
+    "aws-access-key": "AKIA" + "IOSFODNN7EXAMPLE",
+    "github-token": "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8",
+    "github-pat": "github_pat_" + "11ABCDEFG0abcdefghijkl_MNOPQRST",
+    "gitlab-token": "glpat-" + "AbCdEf123456-_7890xy",
+    "slack-token": "xoxb-" + "123456789012-abcdefghijkl",
+    "slack-webhook": "https://hooks.slack.com/" + "services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
+    "discord-webhook": "https://discord.com/api/" + "webhooks/123456789/" + "aB3" * 20,
+    "teams-webhook": "https://acme.webhook.office.com/" + "webhookb2/" + "0a1b2c3d-" * 6 + "@x",
+    "stripe-key": "sk_" + "live_4eC39HqLyjWDarjtT1zdp7dc",
+    "google-api-key": "AIza" + "SyA1234567890abcdefghijklmnopqrstuv",
+    "google-oauth": "ya29." + "a0AfH6SMBabcdefghijklmnop",
+    "npm-token": "npm_" + "a1B2" * 9,
+    "pypi-token": "pypi-" + "AgEIcHlwaS5vcmcCJDAxMjM0NTY3ODkwMTIzNDU2Nzg5",
+    "docker-token": "dckr_" + "pat_AbCdEfGhIjKlMnOpQrStUvWx",
+    "jwt": "eyJ" + "hbGciOiJIUzI1NiJ9.eyJ" + "zdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
+    "sendgrid-key": "SG." + "abcdefghijklmnopqrstuv." + "A1" * 20,
+    "twilio-key": "SK" + "0123456789abcdef" * 2,
+    "mailgun-key": "key-" + "0123456789abcdef" * 2,
+    "mailchimp-key": "0123456789abcdef" * 2 + "-us12",
+    "telegram-token": "123456789:AA" + "b" * 33,
+    "discord-token": "M" + "a1B2c3D4e5F6g7H8i9J0k1L" + ".Xyz12_." + "a" * 27,
+    "square-token": "sq0" + "csp-" + "a1B2" * 8,
+    "shopify-token": "shpat_" + "0a" * 16,
+    "digitalocean-token": "dop_v1_" + "0a" * 32,
+    "huggingface-token": "hf_" + "abcdefgHIJKLMNOPqrstuvwxyzABCDEFGH",
+    "databricks-token": "dapi" + "0a" * 16,
+    "vault-token": "hvs." + "CAESIabcdefghijklmnopqrstuv",
+    "linear-key": "lin_api_" + "a1B2" * 10,
+    "atlassian-token": "ATATT3" + "xFfGF0" * 8,
+    "grafana-token": "glsa_" + "a1B2" * 8 + "_12345678",
+    "sentry-token": "sntrys_" + "eyJp" * 12,
+    "newrelic-key": "NRAK-" + "A1B2C3D4E5F6G7H8I9J0K1L2M3N",
+    "postman-key": "PMAK-" + "0a" * 12 + "-" + "0a" * 17,
+    "doppler-token": "dp.pt." + "a1B2" * 10,
+    "tailscale-key": "tskey-" + "auth-kAbCdEf1CNTRL-abcdefghij",
+    "planetscale-token": "pscale_" + "tkn_" + "a1B2" * 8,
+    "supabase-key": "sbp_" + "0a" * 20,
+    "ai-key": "gsk_" + "a1B2" * 13,
+    "flyio-token": "FlyV1 fm2_" + "lJPECAAA" * 6,
+    "cloudflare-key": "v1.0-" + "0a" * 12 + "-" + "0a" * 73,
+    "azure-key": "DefaultEndpointsProtocol=https;AccountKey=" + "Ab1+" * 21 + "==;x",
+    "signed-url": "https://b.s3.amazonaws.com/k?X-Amz-Signature=" + "0a" * 32,
+    "authorization": "curl -H 'Authorization: Token s3cr3t-value-1'",
+    "bearer": "uses bearer abcdef0123456789abcd today",
+    "cookie": "Cookie: session=abcdef; theme=dark",
+    "url-password": "postgresql://app:hunter2@db.internal:5432/x",
+    "url-token": "https://a1b2c3d4e5f6a1b2c3d4e5f6@github.com/acme/x.git",
+    "curl-user": "curl -s -u admin:hunter2 https://x.example",
+    "netrc": "machine x.example login me password hunter2",
+    "assignment": 'password = "correct-horse"',
+    "env": "export DATABASE_PASSWORD=correcthorse",
+    "option": "mysql --password=hunt3r22 -h db",
+}
+MORE = [
+    ('{"client_secret": "abcdefgh"}', "abcdefgh"),
+    ('{\\"api_key\\": \\"abcdefgh\\"}', "abcdefgh"),
+    ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "wJalrXUtnFEMI"),
+    ("aws_secret_access_key = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCY'", "wJalrXUtnFEMI"),
+    ("Server=db;User Id=sa;Password=Passw0rd!;", "Passw0rd!"),
+    ("db:\n  password: s3cretPass\n  host: x", "s3cretPass"),
+    ("x-api-key: a1b2c3d4e5f6", "a1b2c3d4e5f6"),
+    ("Authorization: Basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNz"),
+    ("redis://:p4ss@cache:6379/0", "p4ss"),
+    ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXkt (cut off here", "b3BlbnNz"),
+    ("SECRET_KEY_BASE=0123456789abcdefgh", "0123456789abcdefgh"),
+    ("GITHUB_TOKEN=plainvalue1", "plainvalue1"),
+    ("TOKEN=abcdefgh1", "abcdefgh1"),
+    ("STRIPE_API_KEY='abcdefgh'", "abcdefgh"),
+]
+ORDINARY = [
+    "The password must have at least 8 characters; tokens are counted per response.",
+    "max_tokens=4096, input_tokens: 149, output_tokens: 471",
+    '{"usage": {"input_tokens": 12, "cache_read_input_tokens": 0}}',
+    "def connect(password: str, token: str | None = None) -> Secret:",
+    "client = connect(password=password, token=get_token(), api_key=settings.api_key)",
+    "export API_KEY=$OTHER_KEY; echo ${TOKEN}",
+    "PASSWORD=<your password>",
+    "https://example.org/path?x=1#token",
+    "http://localhost:8000/api/v1/default/events",
+    "git@github.com:acme/shop.git and ssh://git@host/x.git",
+    "commit 3f786850e387550fdab836ed7e6dc881de23001b",
+    "0447534f-4168-45f3-a089-5808b6b5dc70 toolu_01e09f86ad932c456a81d0f8 msg_0114987eb09b6744b39dbc7c",
+    "sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "sk-learn-contrib-is-a-long-package-name-here",
+    "the bearer of this message is authentication-middleware",
+    "Authorization: Bearer $TOKEN",
+    'headers["Authorization"] = f"Bearer {token}"',
+    "token: str = Field(...)",
+    "secretary: Alice, keyboard=qwerty, monkey = 'banana_split'",
+    "uv run pytest tests/test_token.py --token-limit 500",
+    "the key is in the door; pass: 12 fail: 3",
+    "const token = await getToken(user.id)",
+    "MAX_TOKEN=4096",
+    "password: required",
+    "import secrets; secrets.token_urlsafe(32)",
+    "tokenizer = AutoTokenizer.from_pretrained('bert-base')",
+    "primary_key = 'organization_id'",
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAUA",
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_replaced_by_the_name_of_its_rule(name: str) -> None:
+    text = f"before {SECRETS[name]} after"
+    assert f"[redacted:{name}]" in redact_text(text), redact_text(text)
+    assert redact_text(text).startswith("before ")
+
+
+def test_every_rule_has_an_example() -> None:
+    assert {rule.name for rule in RULES} == set(SECRETS)
+
+
+@pytest.mark.parametrize(("text", "secret"), MORE)
+def test_the_secret_part_is_gone(text: str, secret: str) -> None:
+    assert secret not in redact_text(text)
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_ordinary_text_is_not_touched(text: str) -> None:
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize("text", [*SECRETS.values(), *(text for text, _ in MORE)])
+def test_redacting_twice_changes_nothing_and_the_cheap_test_never_misses(text: str) -> None:
+    once = redact_text(text)
+    assert redact_text(once) == once
+    assert suspicious(json.dumps({"x": text}).encode())
+
+
+def test_fields_whose_name_says_secret_are_replaced_and_structure_stays() -> None:
+    value = {"tool_input": {"env": {"API_KEY": "x", "n": 1}, "headers": {"Authorization": "zz"}}, "tokens": [1, None, True]}
+    assert redact(value) == {
+        "tool_input": {"env": {"API_KEY": "[redacted:field]", "n": 1}, "headers": {"Authorization": "[redacted:field]"}},
+        "tokens": [1, None, True],
+    }
+
+
+def test_a_recorded_session_passes_unchanged() -> None:
+    from pathlib import Path  # noqa: PLC0415
+
+    folder = Path(__file__).parent.parent / "recordings"
+    for path in folder.glob("claude-*/*.jsonl"):
+        if path.name.startswith("otlp"):
+            continue
+        for line in path.read_bytes().splitlines():
+            value = json.loads(line)
+            assert redact(value) == value, path
