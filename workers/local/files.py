@@ -11,6 +11,7 @@ from pathlib import Path
 from workers.local.process import Account, can_enter
 
 SECRET_BYTES = 24
+LOG_BYTES_MAX = 16 * 1024 * 1024  # per process; one older part is kept
 ROOT_STATE = Path("/var/lib/crewkit")  # for root, whose home no unprivileged server may enter
 
 
@@ -70,6 +71,16 @@ def secret(path: Path) -> str:
     except FileNotFoundError:
         write_private(path, secrets.token_urlsafe(SECRET_BYTES))
         return path.read_text(encoding="utf-8").strip()
+
+
+def trim_log(path: Path) -> None:
+    """Keep a log that another process appends to below `LOG_BYTES_MAX`: its content moves to `<name>.1`, then it is emptied."""
+    try:
+        if path.stat().st_size > LOG_BYTES_MAX:
+            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            os.truncate(path, 0)
+    except FileNotFoundError:
+        return
 
 
 def own_folder(path: Path, account: Account | None) -> Path:

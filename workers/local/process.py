@@ -167,9 +167,8 @@ def spawn(
 
     When the starting thread ends, it gets `death_signal`.  `handles` are open files it inherits.
     """
-    options = account_options(account)
     with log.open("ab") as output:
-        process: subprocess.Popen[bytes] = subprocess.Popen(
+        return subprocess.Popen(
             list(words),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -179,9 +178,10 @@ def spawn(
             start_new_session=True,
             preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509  it only calls prctl
             pass_fds=tuple(handles),
-            **options,
+            user=None if account is None else account.uid,
+            group=None if account is None else account.gid,
+            extra_groups=None if account is None else [],
         )
-    return process
 
 
 def can_enter(path: Path, account: Account | None) -> bool:
