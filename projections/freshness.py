@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -32,6 +31,13 @@ class _Watch:
         self.pause_s = POLL_FIRST_S
 
     async def poll(self, pool: Pool) -> None:
+        try:
+            await self._poll(pool)
+        finally:
+            if _watches.get(pool) is self:
+                del _watches[pool]
+
+    async def _poll(self, pool: Pool) -> None:
         while self.waiting:
             wanted = list({projection for projection, _ in self.waiting.values()})
             try:
@@ -47,7 +53,7 @@ class _Watch:
             self.pause_s = min(self.pause_s * 2, POLL_MAX_S)
 
 
-_watches: WeakKeyDictionary[Pool, _Watch] = WeakKeyDictionary()
+_watches: dict[Pool, _Watch] = {}  # an entry lives as long as its poller
 
 
 async def wait_for(pool: Pool, projection: str, position: int, timeout_s: float) -> bool:

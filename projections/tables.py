@@ -13,18 +13,16 @@ from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import asyncpg
 import msgspec
-from asyncpg.pool import PoolConnectionProxy
 
+from eventstore.database import API_ROLE, Connection
 from projections.base import Key, Projection, Table
 
 SCHEMA = "crewkit"
-READER_ROLE = "crewkit_api"
 NUL = "\x00"
 NUL_SHOWN = "\ufffd"  # what a reader sees where a text held a NUL, which Postgres cannot store
 _ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not the text \\u0000, whose backslash is escaped itself
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Codec: TypeAlias = Callable[[Any], Any]
 
 
@@ -56,9 +54,13 @@ def _json_codec(hint: Any) -> tuple[Codec, Codec]:
     def store(value: Any) -> str | None:
         if value is None:
             return None
-        return _clean_json(msgspec.json.encode(value).decode())
+        return str(_clean_json(msgspec.json.encode(value).decode()))
 
     return store, lambda text: None if text is None else decode(text)
+
+
+def _text_of(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
 
 
 def _clean_text(value: Any) -> Any:
@@ -75,14 +77,12 @@ def _column(name: str, sql_type: str, hint: Any, *, is_key: bool) -> Column:
     allowed = _allowed(hint)
     store: Codec | None = None
     load: Codec | None = None
-    if sql_type in {"json", "jsonb"} and allowed != (str,):
-        store, load = _json_codec(hint)
+    if sql_type in {"json", "jsonb"}:
+        store, load = _json_codec(hint) if allowed != (str,) else (_clean_json, _text_of)
     elif sql_type.startswith("numeric") and allowed == (int,):
         load = _int_or_none
     elif sql_type.endswith("[]"):
         load = lambda value: None if value is None else msgspec.convert(value, hint)  # noqa: E731
-    elif sql_type == "jsonb":
-        store = _clean_json
     elif sql_type == "text" and not is_key:
         store = _clean_text
     return Column(name, sql_type, store, load, sql_type.endswith("[]"))
@@ -226,12 +226,11 @@ async def create_generation(connection: Connection, projection: Projection, gene
         )
         if record is None:
             raise LookupError(f"the ddl of projection {projection.name} does not create {full}")
-        await connection.execute(f"GRANT SELECT ON {full} TO {READER_ROLE}")
+        await connection.execute(f"GRANT SELECT ON {full} TO {API_ROLE}")
         if record["tenant"] and not record["secured"]:
             await connection.execute(f"ALTER TABLE {full} ENABLE ROW LEVEL SECURITY")
             await connection.execute(
-                f"CREATE POLICY tenant ON {full} FOR SELECT TO {READER_ROLE} "
-                "USING (org_id = nullif(current_setting('crewkit.org_id', true), '')::uuid)"
+                f"CREATE POLICY tenant ON {full} FOR SELECT TO {API_ROLE} USING (org_id = crewkit.current_org())"
             )
 
 
@@ -247,7 +246,7 @@ async def point_views(connection: Connection, projection: Projection, generation
         except asyncpg.InvalidTableDefinitionError:  # other columns than before: a view cannot change those in place
             await connection.execute(f"DROP VIEW {view}")
             await connection.execute(f"CREATE {body}")
-        await connection.execute(f"GRANT SELECT ON {view} TO {READER_ROLE}")
+        await connection.execute(f"GRANT SELECT ON {view} TO {API_ROLE}")
 
 
 async def drop_generation(connection: Connection, names: Iterable[str], generation: int) -> None:

@@ -6,16 +6,20 @@ whoever receives it reads it with the same mapper as a row read from the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
+from eventstore.database import Connection, Pool
+
 EVENTS_MAX = 1_000  # events in one block
 BYTES_MAX = 512 * 1024  # bytes in one block; NATS refuses messages above 1 MB by default
 FIRST = "Crewkit-First"
 LAST = "Crewkit-Last"
+LAST_ID = "Crewkit-Last-Id"
+_HEAD_BYTES = 5
 _ARRAY32 = b"\xdd"  # msgpack: an array whose length is the next four bytes
 
 
@@ -29,7 +33,7 @@ class Names(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One row of `crewkit.event` with its stream's kind and id; `data` and `meta` are JSON text."""
+    """One row of `crewkit.event` with its stream's kind and id; `data` and `meta` are JSON, as bytes."""
 
     position: int
     org_id: UUID
@@ -40,8 +44,8 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     type: str
     event_id: UUID
     recorded_at: datetime
-    data: str
-    meta: str
+    data: bytes
+    meta: bytes
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -49,6 +53,7 @@ class Block(msgspec.Struct, frozen=True):
 
     first: int
     last: int
+    last_id: UUID
     payload: bytes
 
     @property
@@ -58,43 +63,58 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The first and last position, readable without the payload."""
-        return {FIRST: str(self.first), LAST: str(self.last)}
+        """The first and last position and the last event's id, readable without the payload."""
+        return {FIRST: str(self.first), LAST: str(self.last), LAST_ID: str(self.last_id)}
+
+
+PAGE_SQL = """
+SELECT e.position, e.org_id, e.stream_id, s.kind, s.id, e.version, e.type, e.event_id, e.recorded_at, e.data, e.meta
+  FROM crewkit.event e
+  JOIN crewkit.stream s USING (stream_id)
+ WHERE e.position > $1 AND e.position <= $2
+ ORDER BY e.position
+"""
+
+
+async def read_page(source: Connection | Pool, after: int, limit: int) -> list[Stored]:
+    """Up to `limit` rows after a position, as Postgres keeps them: positions have no gaps, so a range is a page."""
+    return [Stored(*record) for record in await source.fetch(PAGE_SQL, after, after + limit)]
 
 
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 _decoder = msgspec.msgpack.Decoder(list[Stored])
 
 
-def _block(positions: Sequence[int], parts: Sequence[bytes]) -> Block:
+def _block(rows: Sequence[Stored], parts: Sequence[bytes]) -> Block:
     payload = _ARRAY32 + len(parts).to_bytes(4) + b"".join(parts)
     if len(payload) > BYTES_MAX:
         payload = b""
-    return Block(positions[0], positions[-1], payload)
+    return Block(rows[0].position, rows[-1].position, rows[-1].event_id, payload)
 
 
-def cut(rows: Iterable[Stored]) -> list[Block]:
+def cut(rows: Sequence[Stored]) -> list[Block]:
     """Blocks of `rows`, in order, each within `EVENTS_MAX` and `BYTES_MAX`.
 
     Raises:
         ValueError: the positions are not consecutive.
     """
+    if rows and rows[-1].position - rows[0].position != len(rows) - 1:
+        raise ValueError(
+            f"{len(rows)} rows from position {rows[0].position} to {rows[-1].position}: the log has no gaps"
+        )
     blocks: list[Block] = []
-    positions: list[int] = []
+    start = 0
     parts: list[bytes] = []
-    size = 5
-    for row in rows:
-        if positions and row.position != positions[-1] + 1:
-            raise ValueError(f"position {row.position} follows {positions[-1]}: the log has no gaps")
+    size = _HEAD_BYTES
+    for n, row in enumerate(rows):
         part = _encode(row)
         if parts and (len(parts) == EVENTS_MAX or size + len(part) > BYTES_MAX):
-            blocks.append(_block(positions, parts))
-            positions, parts, size = [], [], 5
-        positions.append(row.position)
+            blocks.append(_block(rows[start:n], parts))
+            start, parts, size = n, [], _HEAD_BYTES
         parts.append(part)
         size += len(part)
     if parts:
-        blocks.append(_block(positions, parts))
+        blocks.append(_block(rows[start:], parts))
     return blocks
 
 
