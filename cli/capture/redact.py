@@ -154,8 +154,15 @@ RULES: tuple[Rule, ...] = (
 
 # A field of this name is a secret whatever its value looks like.
 FIELD = re.compile(r"(?i)\A(?:x[-_])?(?:[a-z0-9]+[-_])*?" + _NAMES + r"\Z|\A(?:proxy-)?authorization\Z|\A(?:set-)?cookie\Z|\Axapikey\Z")
-_ANY_HINT = tuple(sorted({hint for rule in RULES for hint in rule.hints if len(hint) > 2} | {"cookie", "authorization"}))
-_SHORT = re.compile(r"\b(?:SK|AC)[0-9a-f]{32}\b|\b[MNO][A-Za-z\d_-]{23,25}\.[A-Za-z\d_-]{6}\.")
+# What a session is full of and what cannot hold a secret: ids, times, words, versions and model names.
+_PLAIN = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|(?:msg|req|toolu|call|resp)_[0-9A-Za-z]{16,48}"
+    r"|[A-Za-z]{1,24}(?:[ _.-][A-Za-z0-9]{1,9}){0,3}|[\d.:]{1,24}"
+).fullmatch
+_CACHED_CHARS_MAX = 256  # short strings repeat in every record of a session
+_KNOWN_MAX = 20_000
+_known: dict[str, str] = {}
+_secret_fields: dict[str, bool] = {}
 
 
 def _replaced(rule: Rule, match: re.Match[str]) -> str:
@@ -176,24 +183,37 @@ def redact_text(text: str) -> str:
     return text
 
 
-def suspicious(data: bytes) -> bool:
-    """Whether JSON text could hold a secret at all: False is certain, True is not."""
-    text = data.decode(errors="replace")
-    lowered = text.lower()
-    return any(hint in lowered for hint in _ANY_HINT) or _SHORT.search(text) is not None
+def _redact_string(text: str) -> str:
+    """`redact_text`, remembering short strings."""
+    if len(text) > _CACHED_CHARS_MAX:
+        return redact_text(text)
+    if (known := _known.get(text)) is not None:
+        return known
+    if len(_known) >= _KNOWN_MAX:
+        _known.clear()
+    _known[text] = clean = text if _PLAIN(text) else redact_text(text)
+    return clean
+
+
+def _is_secret_field(name: str) -> bool:
+    if (known := _secret_fields.get(name)) is None:
+        if len(_secret_fields) >= _KNOWN_MAX:
+            _secret_fields.clear()
+        known = _secret_fields[name] = FIELD.match(name) is not None
+    return known
 
 
 def redact(value: Any, depth: int = 0) -> Any:
     """A JSON value with secrets replaced in strings, in long keys, and in fields whose name says that they are secret."""
     if isinstance(value, str):
-        return redact_text(value) if len(value) >= 6 else value
+        return _redact_string(value) if len(value) >= 6 else value
     if isinstance(value, dict):
         if depth >= DEPTH_MAX:
             return "[redacted:too-deep]"
         changed: dict[str, Any] = {}
         for name, inner in value.items():
-            key = redact_text(name) if len(name) >= KEY_CHARS_MIN else name
-            if isinstance(inner, str) and inner and FIELD.match(name) and not inner.startswith("[redacted:"):
+            key = _redact_string(name) if len(name) >= KEY_CHARS_MIN else name
+            if isinstance(inner, str) and inner and _is_secret_field(name) and not inner.startswith("[redacted:"):
                 changed[key] = "[redacted:field]"
             else:
                 changed[key] = redact(inner, depth + 1)

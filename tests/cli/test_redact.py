@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cli.capture.redact import RULES, redact, redact_text, suspicious
+from cli.capture.redact import RULES, redact, redact_text
 
 # Built from pieces, so that no scanner takes this file for a leak.
 SECRETS = {
@@ -140,10 +140,10 @@ def test_ordinary_text_is_not_touched(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [*SECRETS.values(), *(text for text, _ in MORE)])
-def test_redacting_twice_changes_nothing_and_the_cheap_test_never_misses(text: str) -> None:
+def test_redacting_twice_changes_nothing(text: str) -> None:
     once = redact_text(text)
     assert redact_text(once) == once
-    assert suspicious(json.dumps({"x": text}).encode())
+    assert redact({"x": [text]}) == {"x": [once]}
 
 
 def test_fields_whose_name_says_secret_are_replaced_and_structure_stays() -> None:

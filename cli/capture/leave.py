@@ -1,0 +1,34 @@
+"""What may leave: a record reduced to its content level, without secrets, and not larger than the service keeps."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from cli.capture.redact import redact
+from domain.sessions.split import CONTENT_BYTES_MAX, MARK, content_text, merge, reduce, split_hook, split_item
+
+
+def leave(record: dict[str, Any], channel: str, agent: str, level: str) -> dict[str, Any]:
+    """The form of a `hook` payload or a `transcript` line in which it leaves.
+
+    Numbers computed from text (lengths, lines changed, exit codes) are taken before anything is replaced or cut, so totals
+    are the same at every level.
+
+    Raises:
+        ValueError: level or channel is unknown.
+    """
+    kept = cast("dict[str, Any]", redact(reduce(record, channel, agent, level)))
+    if level != "full" or len(msgspec.json.encode(kept)) <= CONTENT_BYTES_MAX:
+        return kept
+    split = split_hook if channel == "hook" else split_item
+    derived = split(record, agent)[0].get("derived")
+    attrs, content = split(kept, agent)
+    attrs.pop("derived", None)
+    cut = content_text(content)
+    whole = merge(attrs, msgspec.json.decode(cut.text))
+    for key in ("session_id", "hook_event_name"):
+        if channel == "hook" and key in record:
+            whole[key] = record[key]
+    return {**whole, MARK: {"derived": derived}} if derived else whole
