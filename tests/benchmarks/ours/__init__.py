@@ -1,0 +1,1 @@
+"""Programs that drive our own store directly, run as processes of their own like the peers they alternate with."""

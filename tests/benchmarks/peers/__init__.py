@@ -1,0 +1,1 @@
+"""What our side is measured against: raw asyncpg, Litestar hello-world, the eventsourcing library, ccusage."""

@@ -1,0 +1,1 @@
+"""One module per family of rows; every module-level `Row` is found by walking this package."""
