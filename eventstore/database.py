@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -55,9 +55,7 @@ def _jsonb_out(value: bytes) -> bytes:
 
 async def prepare_connection(connection: Any) -> None:
     """`json` and `jsonb` are read as bytes and written as bytes or str: msgspec does the rest, without a detour."""
-    await connection.set_type_codec(
-        "json", schema="pg_catalog", encoder=_json_in, decoder=bytes, format="binary"
-    )
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=_json_in, decoder=bytes, format="binary")
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_jsonb_in, decoder=_jsonb_out, format="binary"
     )
@@ -78,7 +76,7 @@ async def connect_pool(
 
 
 @asynccontextmanager
-async def tenant(pool: Pool, org_id: UUID) -> AsyncIterator[Connection]:
+async def tenant(pool: Pool, org_id: UUID) -> AsyncGenerator[Connection, None]:
     """A connection inside a transaction that sees only `org_id` (row-level security of role `crewkit_api`)."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT set_config('crewkit.org_id', $1, true)", str(org_id))

@@ -117,6 +117,12 @@ class NameTakenError(DomainError):
     code = "conflict"
 
 
+class AppendRefusedError(DomainError):
+    """The store refuses this append as it is, and repeating it cannot help: a used command id or event id, unstorable text."""
+
+    code = "conflict"
+
+
 class StoreUnavailableError(Exception):
     """The store could not take the append now; nothing was written, or it cannot be known yet.  Retry with the same ids."""
 
@@ -132,7 +138,8 @@ class EventStore(Protocol):
         """Make one append durable and answer.  Conflicts and taken names are outcomes, not exceptions.
 
         Raises:
-            ValueError: no events, or more than `BATCH_EVENTS_MAX`.
+            ValueError: no events, or more than `BATCH_EVENTS_MAX`; or facts with an expected version.
+            AppendRefusedError: its command id belongs to another stream, an event id is used, or the text cannot be stored.
             StoreUnavailableError: the outcome could not be settled within the time limit.
         """
         ...
@@ -151,4 +158,29 @@ class EventStore(Protocol):
 
     async def head(self) -> int:
         """The last position, 0 for an empty store."""
+        ...
+
+    async def read_one(self, org_id: UUID, event_id: UUID) -> Recorded | None:
+        """One event of an organization, None when there is none."""
+        ...
+
+    async def find(
+        self,
+        org_id: UUID,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        stream: Stream | None = None,
+        type: str | None = None,  # noqa: A002  the envelope's own word
+        actor: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        until_position: int | None = None,
+        newest_first: bool = False,
+    ) -> list[Recorded]:
+        """History: events with `after` < position <= `until_position`, recorded in [`since`, `until`], that match the rest."""
+        ...
+
+    async def position_at(self, moment: datetime) -> int:
+        """The last position recorded at or before `moment`, 0 for none: what was known then is everything up to it."""
         ...

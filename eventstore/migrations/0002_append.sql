@@ -106,14 +106,15 @@ BEGIN
             FROM unnest(states) WITH ORDINALITY s (state, slot);
     END IF;
 
-    -- Facts of a stream can only lie in leaves from its first event on: `low` lets the planner drop the older ones.
+    -- Facts of a stream lie in leaves from its first event on: `low` drops the older ones.  (No upper bound: two bounds would
+    -- look so selective to a planner without statistics that it would walk the positions instead of probing the ids.)
     SELECT min(f.first) INTO low FROM unnest(firsts, facts, states) f (first, is_fact, state)
         WHERE f.is_fact AND f.first > 0 AND f.state = 0;
     IF low IS NOT NULL THEN
         SELECT array_agg(e.event_id IS NOT NULL ORDER BY u.i) INTO hits
             FROM unnest(e_slots, e_ids) WITH ORDINALITY u (slot, id, i)
             LEFT JOIN crewkit.event e
-                ON facts[u.slot] AND e.event_id = u.id AND e.position >= low AND e.position <= base;
+                ON facts[u.slot] AND e.event_id = u.id AND e.position >= low;
     END IF;
 
     IF true = ANY (hits) OR NOT 0 = ALL (states) THEN

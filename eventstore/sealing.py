@@ -1,0 +1,236 @@
+"""Sealed text: one 256-bit key per person, wrapped by the master key.  Destroying a person's key is what erasing means.
+
+A box is the string `sealed:1:<subject hex>:<base64url of nonce and ciphertext>` (AES-256-GCM).  Organization, subject and
+event type are authenticated with it, so that a box moved to another tenant, person or type does not open.  `sealed:0:…:`
+is what is stored for a person whose key is already destroyed: it was never kept.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from domain.kernel import Sealed
+from eventstore.database import Pool, tenant
+from eventstore.sql import load
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+CACHE_S = 60.0  # how long another process may go on opening boxes after a key was destroyed
+CACHE_KEYS_MAX = 10_000
+PREFIX = "sealed:1:"
+DARK_PREFIX = "sealed:0:"
+BOX_START = len(PREFIX) + 32 + 1  # where the base64 begins
+
+_WRAP_VERSION = b"\x01"
+_WRAP_LABEL = b"crewkit subject key 1"
+
+
+class KeyNotReadyError(LookupError):
+    """The subject's key is not in the cache: call `prepare` or `load` first."""
+
+
+class SealBrokenError(Exception):
+    """A box does not belong here (other tenant, person or event type), was altered, or its key was wrapped by another
+    master key.
+    """
+
+
+def load_or_create_master_key(path: Path) -> bytes:
+    """Read 32 bytes, kept as URL-safe base64 text; a missing file is created with mode 0600.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(handle, "wb") as file:
+            file.write(urlsafe_b64encode(os.urandom(KEY_BYTES)))
+            file.flush()
+            os.fsync(file.fileno())
+    try:
+        key = urlsafe_b64decode(path.read_bytes().strip())
+    except Base64Error as error:
+        raise ValueError(f"{path}: expected {KEY_BYTES} bytes as URL-safe base64 text") from error
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"{path}: expected {KEY_BYTES} bytes as URL-safe base64 text, got {len(key)}")
+    return key
+
+
+def unboxed(box: str) -> Sealed:
+    """What a stored string holds, still closed.
+
+    Raises:
+        ValueError: it is no box.
+    """
+    if not box.startswith((PREFIX, DARK_PREFIX)) or box[BOX_START - 1 : BOX_START] != ":":
+        raise ValueError("expected sealed text ('sealed:1:…')")
+    return Sealed(UUID(box[len(PREFIX) : BOX_START - 1]), None, box)
+
+
+class KeyRing(ABC):
+    """Seals and opens with keys it holds for at most `CACHE_S` seconds.  Keys are fetched first, crypto is synchronous."""
+
+    def __init__(self, master: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+        if len(master) != KEY_BYTES:
+            raise ValueError(f"the master key must have {KEY_BYTES} bytes")
+        self._master = AESGCM(master)
+        self._clock = clock
+        self._keys: dict[tuple[UUID, UUID], tuple[float, AESGCM | None]] = {}
+
+    def seal(self, org_id: UUID, event_type: str, sealed: Sealed) -> str:
+        """The box for `sealed.text`; what is already boxed stays as it is.
+
+        Raises:
+            KeyNotReadyError: `prepare` was not called for the subject, or too long ago.
+        """
+        if sealed.box is not None:
+            return sealed.box
+        key = self._key(org_id, sealed.subject)
+        if key is None:
+            return f"{DARK_PREFIX}{sealed.subject.hex}:"
+        nonce = os.urandom(NONCE_BYTES)
+        text = (sealed.text or "").encode()
+        cipher = key.encrypt(nonce, text, _context(org_id, sealed.subject, event_type))
+        return f"{PREFIX}{sealed.subject.hex}:{urlsafe_b64encode(nonce + cipher).decode()}"
+
+    def open(self, org_id: UUID, event_type: str, sealed: Sealed) -> str | None:
+        """The text, or None when the subject's key was destroyed.  `event_type` is the stored type of the event.
+
+        Raises:
+            KeyNotReadyError: `load` was not called for the subject, or too long ago.
+            SealBrokenError: the box does not belong here.
+        """
+        if sealed.box is None:
+            return sealed.text
+        if sealed.box.startswith(DARK_PREFIX):
+            return None
+        key = self._key(org_id, sealed.subject)
+        if key is None:
+            return None
+        try:
+            raw = urlsafe_b64decode(sealed.box[BOX_START:])
+            context = _context(org_id, sealed.subject, event_type)
+            return key.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], context).decode()
+        except (InvalidTag, ValueError) as error:
+            raise SealBrokenError(f"a box of {event_type} does not open with its subject's key") from error
+
+    async def open_many(self, org_id: UUID, boxes: Sequence[tuple[str, Sealed]]) -> list[str | None]:
+        """Open `(event type, sealed)` pairs of one organization, fetching their keys in one query."""
+        await self.load(org_id, {sealed.subject for _, sealed in boxes if sealed.box is not None})
+        return [self.open(org_id, event_type, sealed) for event_type, sealed in boxes]
+
+    async def prepare(self, org_id: UUID, subjects: Iterable[UUID]) -> None:
+        """Have the keys of `subjects` at hand, making those that never existed."""
+        if wanted := self._unknown(org_id, subjects):
+            fresh = {subject: self._wrap(org_id, subject, os.urandom(KEY_BYTES)) for subject in wanted}
+            self._remember(org_id, await self._fetch_or_create(org_id, fresh), wanted)
+
+    async def load(self, org_id: UUID, subjects: Iterable[UUID]) -> None:
+        """Have the existing keys of `subjects` at hand; a key that never existed counts as destroyed."""
+        if wanted := self._unknown(org_id, subjects):
+            self._remember(org_id, await self._fetch(org_id, wanted), wanted)
+
+    async def destroy(self, org_id: UUID, subject: UUID) -> None:
+        """Destroy the key for ever, also one that was never made.  Other processes forget it within `CACHE_S`."""
+        await self._destroy(org_id, subject)
+        self._keys[org_id, subject] = (self._clock() + CACHE_S, None)
+
+    @abstractmethod
+    async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
+        """Wrapped keys by subject; None for a destroyed one, no entry for one that never was."""
+
+    @abstractmethod
+    async def _fetch_or_create(self, org_id: UUID, fresh: dict[UUID, bytes]) -> dict[UUID, bytes | None]:
+        """Store `fresh` where nothing is yet, then answer what is stored."""
+
+    @abstractmethod
+    async def _destroy(self, org_id: UUID, subject: UUID) -> None:
+        """Remove the wrapped key and remember that it was destroyed."""
+
+    def _unknown(self, org_id: UUID, subjects: Iterable[UUID]) -> list[UUID]:
+        # Renewed when half of the time is over, so that a key cannot run out between `prepare` and `seal`.
+        limit = self._clock() + CACHE_S / 2
+        return sorted({s for s in subjects if (entry := self._keys.get((org_id, s))) is None or entry[0] < limit})
+
+    def _remember(self, org_id: UUID, wrapped: dict[UUID, bytes | None], wanted: Sequence[UUID]) -> None:
+        until = self._clock() + CACHE_S
+        for subject in wanted:
+            raw = wrapped.get(subject)
+            self._keys.pop((org_id, subject), None)
+            self._keys[org_id, subject] = (until, None if raw is None else AESGCM(self._unwrap(org_id, subject, raw)))
+        while len(self._keys) > max(CACHE_KEYS_MAX, len(wanted)):
+            del self._keys[next(iter(self._keys))]
+
+    def _key(self, org_id: UUID, subject: UUID) -> AESGCM | None:
+        entry = self._keys.get((org_id, subject))
+        if entry is None or entry[0] < self._clock():
+            raise KeyNotReadyError(f"the key of subject {subject} is not loaded")
+        return entry[1]
+
+    def _wrap(self, org_id: UUID, subject: UUID, key: bytes) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        return _WRAP_VERSION + nonce + self._master.encrypt(nonce, key, _WRAP_LABEL + org_id.bytes + subject.bytes)
+
+    def _unwrap(self, org_id: UUID, subject: UUID, wrapped: bytes) -> bytes:
+        nonce, cipher = wrapped[1 : 1 + NONCE_BYTES], wrapped[1 + NONCE_BYTES :]
+        try:
+            return self._master.decrypt(nonce, cipher, _WRAP_LABEL + org_id.bytes + subject.bytes)
+        except InvalidTag as error:
+            raise SealBrokenError(f"the key of subject {subject} was wrapped by another master key") from error
+
+
+class MemoryKeyRing(KeyRing):
+    """Keys that live as long as the process, for tests."""
+
+    def __init__(self, master: bytes | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(master or os.urandom(KEY_BYTES), clock)
+        self.wrapped: dict[tuple[UUID, UUID], bytes | None] = {}
+
+    async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
+        return {s: self.wrapped[org_id, s] for s in subjects if (org_id, s) in self.wrapped}
+
+    async def _fetch_or_create(self, org_id: UUID, fresh: dict[UUID, bytes]) -> dict[UUID, bytes | None]:
+        return {s: self.wrapped.setdefault((org_id, s), raw) for s, raw in fresh.items()}
+
+    async def _destroy(self, org_id: UUID, subject: UUID) -> None:
+        self.wrapped[org_id, subject] = None
+
+
+class PostgresKeyRing(KeyRing):
+    """Keys in table `crewkit.subject_key`.  `pool` acts as `crewkit_api` or `crewkit_worker`."""
+
+    def __init__(self, pool: Pool, master: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(master, clock)
+        self._pool = pool
+
+    async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
+        async with tenant(self._pool, org_id) as connection:
+            rows = await connection.fetch(load("select_subject_keys"), org_id, subjects)
+        return {row["subject"]: row["wrapped"] for row in rows}
+
+    async def _fetch_or_create(self, org_id: UUID, fresh: dict[UUID, bytes]) -> dict[UUID, bytes | None]:
+        async with tenant(self._pool, org_id) as connection:
+            await connection.execute(load("insert_subject_keys"), org_id, list(fresh), list(fresh.values()))
+            rows = await connection.fetch(load("select_subject_keys"), org_id, list(fresh))
+        return {row["subject"]: row["wrapped"] for row in rows}
+
+    async def _destroy(self, org_id: UUID, subject: UUID) -> None:
+        async with tenant(self._pool, org_id) as connection:
+            await connection.execute(load("destroy_subject_key"), org_id, subject)
+
+
+def _context(org_id: UUID, subject: UUID, event_type: str) -> bytes:
+    return org_id.bytes + subject.bytes + event_type.encode()

@@ -1,0 +1,7 @@
+-- History of one stream, oldest first; null means: any.  Versions rise with positions, and only the stream's index knows versions.
+SELECT position, org_id, stream_id, version, type, event_id, recorded_at, data, meta
+FROM crewkit.event
+WHERE org_id = $1 AND position > $2 AND position <= $3
+  AND ($4::text IS NULL OR type = $4) AND ($5::text IS NULL OR meta ->> 'actor' = $5)
+  AND stream_id = $7
+ORDER BY version LIMIT $6

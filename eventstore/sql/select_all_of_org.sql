@@ -1,0 +1,3 @@
+-- A page of one organization's part of the log, oldest first.
+SELECT position, org_id, stream_id, version, type, event_id, recorded_at, data, meta
+FROM crewkit.event WHERE org_id = $4 AND position > $1 AND position <= $2 ORDER BY position LIMIT $3

@@ -1,0 +1,2 @@
+-- The last position, 0 for an empty log.
+SELECT crewkit.head()
