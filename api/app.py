@@ -1,0 +1,179 @@
+"""The application: `uvicorn --factory api.app:create_app`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Router, get
+from litestar.datastructures import State
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+import api
+import projections
+from api import permissions, streams
+from api.auth import Authenticator, guard
+from api.bus import Bus
+from api.edge import Application
+from api.errors import HANDLERS
+from api.limits import RateLimiter
+from api.metrics import Metrics
+from api.services import Services
+from api.streams import Hub
+from domain.discover import collect
+from eventstore import settings as settings_module
+from eventstore.database import API_ROLE, connect_pool
+from eventstore.mapper import Mapper
+from eventstore.port import Recorded
+from eventstore.postgres import PostgresStore
+from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
+from eventstore.settings import Settings
+from projections.base import Projection
+from projections.directory import find_key
+
+POOL_CONNECTIONS_MAX = 10
+VERSION = "0.1.0"
+
+_log = structlog.get_logger("api")
+
+
+@get("/schema/openapi.json", include_in_schema=False, sync_to_thread=False)
+def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The same document as /docs/openapi.json, under its second documented path."""
+    return dict(request.app.openapi_schema.to_schema())
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """The API.  Settings come from the environment unless given.
+
+    Raises:
+        PermissionTableError: a route has no entry in api/permissions.py.
+        ValueError: a setting has a value of the wrong type, or there is no database URL.
+    """
+    used = settings or settings_module.load()
+    if used.database_url is None:
+        raise ValueError("CREWKIT_DATABASE_URL: expected the URL of a Postgres database")
+    metrics = Metrics()
+    app = Application(
+        route_handlers=[*collect(api, Router), openapi_document],
+        lifespan=[lambda app: _open(app, used, metrics)],
+        guards=[guard],
+        exception_handlers=HANDLERS,
+        openapi_config=_openapi(),
+        request_max_body_size=None,  # api/bodies.py holds the limit, also for compressed bodies
+        logging_config=None,
+        state=State({}),
+    )
+    app.edge_metrics = metrics
+    permissions.check(app.routes)
+    return app
+
+
+def _openapi() -> OpenAPIConfig:
+    schemes = {
+        "apiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+        "bearer": SecurityScheme(type="http", scheme="bearer"),
+    }
+    return OpenAPIConfig(
+        title="crewkit",
+        version=VERSION,
+        description="What AI coding agents do in a team: sessions, costs, history. Send an API key with every request.",
+        path="/docs",
+        render_plugins=[SwaggerRenderPlugin(path="/swagger"), JsonRenderPlugin()],
+        components=Components(security_schemes=schemes),
+        security=[{"apiKey": []}, {"bearer": []}],
+        use_handler_docstrings=True,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _open(app: Litestar, settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
+    """Open what requests need, in order, and close it in reverse."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = settings.database_url or ""
+        pool = await connect_pool(url, API_ROLE, max_size=POOL_CONNECTIONS_MAX)
+        stack.push_async_callback(pool.close)
+        keyring = PostgresKeyRing(pool, load_or_create_master_key(_key_file(settings)))
+        hub = Hub()
+
+        def on_state(up: bool) -> None:
+            metrics.nats_connected.set(int(up))
+            hub.connected(up)
+
+        bus = Bus(settings.nats_url, hub.on_notice, on_state)
+        bus.start()
+        stack.push_async_callback(bus.close)
+        store = PostgresStore(url, Mapper(keyring), pool=pool, on_commit=bus.poke, on_batch=metrics.on_batch)
+        await store.start()
+        stack.push_async_callback(store.close)
+        metrics.append_waiting.set_function(lambda: store.queued)
+        app.state.services = Services(
+            settings=settings,
+            pool=pool,
+            store=store,
+            keyring=keyring,
+            bus=bus,
+            hub=hub,
+            auth=Authenticator(lambda key_id: find_key(pool, key_id)),
+            limiter=RateLimiter(settings.rate_limit_per_s),
+            metrics=metrics,
+            notice=notice_of(streams.PROJECTION),
+        )
+        stack.enter_context(_streams_end_on_signals(hub))
+        stack.callback(hub.close)
+        _log.info("api.ready", nats=bus.configured, rate_limit_per_s=settings.rate_limit_per_s)
+        yield
+
+
+def notice_of(name: str) -> Callable[[Recorded], dict[str, Any] | None]:
+    """What the projection of that name announces about an event.
+
+    Raises:
+        LookupError: there is no such projection.
+    """
+    for projection in collect(projections, Projection):
+        if projection.name == name:
+            return projection.notice
+    raise LookupError(f"no projection is named {name!r}")
+
+
+def _key_file(settings: Settings) -> Path:
+    """`CREWKIT_KEY_FILE`, else the key of the data folder."""
+    if settings.key_file is not None:
+        return Path(settings.key_file).expanduser()
+    folder = Path(settings.data_dir) if settings.data_dir else settings_module.default_data_dir()
+    return folder / "keys" / "master.key"
+
+
+@contextlib.contextmanager
+def _streams_end_on_signals(hub: Hub) -> Iterator[None]:
+    """Servers wait for open connections before they stop; live streams must not make them wait for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(hub.close)
+        previous = before[signal.Signals(number)]
+        if callable(previous):
+            previous(number, frame)
+
+    replaced = [name for name, handler in before.items() if callable(handler)]
+    for name in replaced:
+        signal.signal(name, stop)
+    try:
+        yield
+    finally:
+        for name in replaced:
+            signal.signal(name, before[name])

@@ -1,0 +1,114 @@
+"""NATS as the API uses it: pokes after commits, notices for live streams.  The API works without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+POKE_SUBJECT = "crewkit.poke"
+NOTICES_SUBJECT = "crewkit.notices.*"
+RETRY_S = 2.0
+CONNECT_S = 2
+CLOSE_S = 2.0
+
+_log = structlog.get_logger("api")
+OnNotice = Callable[[str, bytes], Awaitable[None]]
+
+
+class Bus:
+    """A connection that is made, and made again, in the background."""
+
+    def __init__(self, url: str | None, on_notice: OnNotice, on_state: Callable[[bool], None]) -> None:
+        self._url = url
+        self._on_notice = on_notice
+        self._on_state = on_state
+        self._client: Client | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._poking: asyncio.Task[None] | None = None
+        self._poked = 0
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a NATS server to talk to."""
+        return self._url is not None
+
+    @property
+    def connected(self) -> bool:
+        """Whether pokes and notices flow now."""
+        return self._client is not None and self._client.is_connected
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        if self._url is not None:
+            self._task = asyncio.create_task(self._connect(self._url))
+
+    async def _connect(self, url: str) -> None:
+        while True:
+            try:
+                self._client = await nats.connect(
+                    url,
+                    name="crewkit-api",
+                    connect_timeout=CONNECT_S,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RETRY_S,
+                    allow_reconnect=True,
+                    error_cb=_ignore,
+                    disconnected_cb=self._lost,
+                    reconnected_cb=self._back,
+                )
+                await self._client.subscribe(NOTICES_SUBJECT, cb=self._notice)
+            except Exception as error:  # noqa: BLE001  whatever it was, trying again is the answer
+                _log.warning("nats.unreachable", error=type(error).__name__, retry_s=RETRY_S)
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._on_state(True)
+                _log.info("nats.connected")
+                return
+
+    async def _notice(self, message: Msg) -> None:
+        await self._on_notice(message.subject.rpartition(".")[2], message.data)
+
+    async def _lost(self) -> None:
+        self._on_state(False)
+        _log.warning("nats.disconnected")
+
+    async def _back(self) -> None:
+        self._on_state(True)
+        _log.info("nats.connected")
+
+    def poke(self, position: int) -> None:
+        """Tell the relay that there is something new, once per turn of the loop.  Failing is fine: it also polls."""
+        if position > self._poked:
+            self._poked = position
+            if self._poking is None and self.connected:
+                self._poking = asyncio.create_task(self._poke())
+
+    async def _poke(self) -> None:
+        client = self._client
+        try:
+            if client is not None:
+                await client.publish(POKE_SUBJECT, str(self._poked).encode())
+        except Exception as error:  # noqa: BLE001  the relay polls as well
+            _log.debug("poke.failed", error=type(error).__name__)
+        finally:
+            self._poking = None
+
+    async def close(self) -> None:
+        """Stop trying, or hang up."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._client.close(), CLOSE_S)
+
+
+async def _ignore(_: Exception) -> None:
+    """Errors of the connection show as `connected`; nats-py would print them otherwise."""

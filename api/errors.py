@@ -1,0 +1,152 @@
+"""Every failure leaves the API in one shape: a stable code, a sentence for people, and the request id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import ExceptionHandlersMap
+
+from domain.kernel import DomainError
+from eventstore.port import StoreUnavailableError
+from schemas.errors import ErrorAnswer, ErrorDetail
+
+RETRY_AFTER_S = 1
+
+_log = structlog.get_logger("api")
+_PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`(?:, got `(?P<got>[^`]*)`)?")
+
+_STATUS_OF_CODE = {"not_found": 404, "validation_failed": 422, "forbidden": 403, "payment_required": 402}
+_CODE_OF_STATUS = {
+    400: "validation_failed",
+    401: "invalid_auth",
+    402: "payment_required",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "validation_failed",
+    429: "rate_limited",
+    503: "unavailable",
+}
+
+
+class ApiError(Exception):
+    """An answer other than success.  `details` may name the field; `headers` go out with it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        details: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code or _CODE_OF_STATUS.get(status, "internal_error")
+        self.message = message
+        self.details = details or {}
+        self.headers = dict(headers or {})
+
+
+def unavailable(message: str, *, retry_after_s: int = RETRY_AFTER_S) -> ApiError:
+    """503: try the same request again later."""
+    return ApiError(503, message, headers={"Retry-After": str(retry_after_s)})
+
+
+def not_found(what: str) -> ApiError:
+    """404, also for things of other organizations: nobody learns that they exist."""
+    return ApiError(404, f"{what} not found")
+
+
+def malformed(error: msgspec.DecodeError, *, prefix: str = "$", status: int = 400) -> ApiError:
+    """400 for a body that is no JSON, or JSON of the wrong shape; then the field's path and the expected type are named."""
+    if not isinstance(error, msgspec.ValidationError):
+        return ApiError(400, f"the body is not valid JSON: {error}", details={"field": prefix, "expected": "JSON"})
+    found = _PATH.fullmatch(str(error))
+    what = found["what"] if found else str(error)
+    path = prefix + (found["path"] or "$").removeprefix("$") if found else prefix
+    details: dict[str, Any] = {"field": path}
+    if typed := _EXPECTED.match(what):
+        details["expected"] = typed["expected"]
+        if typed["got"]:
+            details["got"] = typed["got"]
+    return ApiError(status, f"{path}: {what}", details=details)
+
+
+def error_bytes(code: str, message: str, details: dict[str, Any], request_id: str | None) -> bytes:
+    """The JSON of an error answer."""
+    detail = ErrorDetail(code=code, message=message, details=details, request_id=request_id)
+    return msgspec.json.encode(ErrorAnswer(error=detail, message=message))
+
+
+def translate(error: Exception) -> ApiError:
+    """What a failure looks like from outside.  Anything unforeseen is a 500 that tells nothing."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, DomainError):
+        return ApiError(
+            _STATUS_OF_CODE.get(error.code, 409), str(error), code=error.code, details=_plain(error.details)
+        )
+    if isinstance(error, StoreUnavailableError):
+        return unavailable("the event store cannot take this now; retry with the same ids")
+    if isinstance(error, msgspec.DecodeError):
+        return malformed(error)
+    if isinstance(error, ValidationException):
+        return ApiError(400, _validation_message(error), details={"fields": _plain(error.extra)})
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        headers = {key: value for key, value in (error.headers or {}).items() if key.lower() != "content-type"}
+        return ApiError(error.status_code, _sentence(error), headers=headers)
+    return ApiError(500, "something went wrong on our side; the request id finds it in the logs")
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer a failure raised while the request was served; unforeseen ones are logged once, here."""
+    told = translate(error)
+    request_id = request.scope.get("state", {}).get("request_id")
+    if told.status == 500:
+        _log.error("request.failed", request_id=request_id, error=type(error).__name__, exc_info=error)
+    return Response(
+        error_bytes(told.code, told.message, told.details, request_id),
+        status_code=told.status,
+        media_type=MediaType.JSON,
+        headers=told.headers,
+    )
+
+
+HANDLERS: ExceptionHandlersMap = {Exception: handle, HTTPException: handle, 500: handle}
+
+
+def _sentence(error: HTTPException) -> str:
+    match error.status_code:
+        case 404:
+            return "there is nothing at this path"
+        case 405:
+            return "this path does not take this method"
+        case 413:
+            return "the body is too large"
+        case _:
+            return error.detail
+
+
+def _validation_message(error: ValidationException) -> str:
+    parts: list[str] = []
+    extra: Any = error.extra
+    for item in extra if isinstance(extra, list) else []:
+        if isinstance(item, dict):
+            parts.append(f"{item.get('key', '?')}: {item.get('message', 'is not valid')}")
+    return "; ".join(parts) or error.detail
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, enc_hook=str)

@@ -1,0 +1,127 @@
+"""Whether it works (`/health`), for people and orchestrators, and how well (`/metrics`), for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, Response, Router, get
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from api.services import Services, services_of
+from projections.installation import DATABASE_AWAY, Vitals, vitals
+from schemas.health import Component, Health, Live
+
+CHECK_S = 2.0
+RELAY_LAG_MAX = 10_000  # events; more than this is named in the health answer
+PROJECTION_LAG_MAX = 10_000
+_RANK = {"ok": 0, "degraded": 1, "down": 2}
+PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def _look(services: Services) -> Vitals | None:
+    try:
+        return await vitals(services.pool, CHECK_S)
+    except DATABASE_AWAY:
+        return None
+
+
+def components(services: Services, seen: Vitals | None) -> dict[str, Component]:
+    """Each part by name; what cannot be looked at because the database is away is left out."""
+    bus = services.bus
+    found: dict[str, Component] = {}
+    if bus.connected:
+        found["nats"] = Component(status="ok")
+    elif bus.configured:
+        found["nats"] = Component(status="degraded", message="not connected; projectors read Postgres instead")
+    else:
+        found["nats"] = Component(status="degraded", message="not configured (CREWKIT_NATS_URL)")
+    if seen is None:
+        found["database"] = Component(status="down", message="Postgres does not answer")
+        return found
+    found["database"] = Component(status="ok", details={"head": seen.head})
+    behind = seen.relay_lag > RELAY_LAG_MAX
+    found["relay"] = Component(
+        status="degraded" if behind else "ok",
+        message="the relay is behind or not running" if behind else "",
+        details={"lag": seen.relay_lag, "position": seen.relay_position},
+    )
+    active = [one for one in seen.projections if one.active]
+    for one in active:
+        details: dict[str, Any] = {"lag": one.lag, "position": one.position, "state": one.status}
+        status, message = "ok", ""
+        if one.status == "failed":
+            details["failed_position"] = one.failed_position
+            status, message = "degraded", "stopped at an event it cannot apply; see `crewkit projections status`"
+        elif one.lag > PROJECTION_LAG_MAX:
+            status, message = "degraded", "behind, or its projector is not running"
+        found[f"projection.{one.projection}"] = Component(status=status, message=message, details=details)
+    if not active:
+        found["projections"] = Component(status="degraded", message="no projector has run yet")
+    return found
+
+
+@get(["/health", "/api/health"], summary="The state of each component")
+async def health(request: Request[Any, Any, Any]) -> Response[Health]:
+    """200 while requests can be served, 503 when the database is away."""
+    services = services_of(request)
+    found = components(services, await _look(services))
+    worst = max((component.status for component in found.values()), key=_RANK.__getitem__)
+    return Response(Health(status=worst, components=found), status_code=503 if worst == "down" else 200)
+
+
+@get("/health/live", summary="Is the process alive?")
+async def live() -> Live:
+    """Touches nothing: restart the process when this does not answer."""
+    return Live()
+
+
+@get("/health/ready", summary="Can requests be served?")
+async def ready(request: Request[Any, Any, Any]) -> Response[Health]:
+    """503 while the database is away; NATS may be away, appends and reads go on without it."""
+    services = services_of(request)
+    found = components(services, await _look(services))
+    database = found["database"]
+    return Response(
+        Health(status=database.status, components={"database": database, "nats": found["nats"]}),
+        status_code=200 if database.status == "ok" else 503,
+    )
+
+
+@get("/metrics", summary="Prometheus metrics", media_type=PROMETHEUS_TYPE)
+async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Open to callers on the same machine that are no proxy; from elsewhere with a key of scope `admin`."""
+    services = services_of(request)
+    seen = await _look(services)
+    text = services.metrics.exposition() + generate_latest(table_metrics(seen))
+    return Response(text, headers={"Content-Type": PROMETHEUS_TYPE})
+
+
+def table_metrics(seen: Vitals | None) -> CollectorRegistry:
+    """What the tables say at the moment of the scrape; the same from every API process."""
+    registry = CollectorRegistry()
+    up = Gauge("crewkit_database_up", "1 when Postgres answered this scrape", registry=registry)
+    up.set(0 if seen is None else 1)
+    if seen is None:
+        return registry
+    Gauge("crewkit_store_head", "Position of the newest event", registry=registry).set(seen.head)
+    Gauge("crewkit_relay_lag_events", "Events stored and not yet published", registry=registry).set(seen.relay_lag)
+    names = ("projection", "generation")
+    lag = Gauge("crewkit_projection_lag_events", "Events a projection is behind the head", names, registry=registry)
+    position = Gauge("crewkit_projection_position", "Position a projection has reached", names, registry=registry)
+    running = Gauge(
+        "crewkit_projection_state",
+        "1 for the state a projection's generation is in",
+        (*names, "state"),
+        registry=registry,
+    )
+    skipped = Gauge("crewkit_projection_skipped", "Events an operator told a projection to skip", names, registry=registry)
+    for one in seen.projections:
+        labels = (one.projection, str(one.generation))
+        lag.labels(*labels).set(one.lag)
+        position.labels(*labels).set(one.position)
+        running.labels(*labels, one.status).set(1)
+        skipped.labels(*labels).set(one.skipped)
+    return registry
+
+
+ROUTER = Router("/", route_handlers=[health, live, ready, metrics], tags=["service"])

@@ -1,0 +1,189 @@
+"""History and the audit view, straight from the event store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Request, Response, Router, get
+from litestar.params import FromPath, QueryParameter
+
+from api.answers import json_answer
+from api.auth import base_path, principal_of
+from api.errors import ApiError, not_found
+from api.services import Services, services_of
+from domain.kernel import Stream
+from projections import history
+from projections.history import LIMIT_DEFAULT, LIMIT_MAX, CursorError, Query
+from schemas.history import AuditEntry, AuditPage, HistoryEvent, HistoryPage
+
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)]
+CursorText = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before", max_length=200)]
+StreamName = Annotated[str | None, QueryParameter(name="stream", description="`Kind:id`, for example `Session:42`")]
+TypeName = Annotated[str | None, QueryParameter(name="type", description="for example `session.started.v1`")]
+Actor = Annotated[str | None, QueryParameter(description="`key:<id>`, `user:<id>` or `system:<name>`")]
+After = Annotated[int, QueryParameter(ge=0, description="only events after this position")]
+AsOf = Annotated[str | None, QueryParameter(description="a position or a time: nothing newer is shown")]
+Since = Annotated[datetime | None, QueryParameter(description="recorded at or after")]
+Until = Annotated[datetime | None, QueryParameter(description="recorded at or before")]
+Order = Annotated[str, QueryParameter(description="`oldest` or `newest` first", pattern="^(oldest|newest)$")]
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _parse_stream(text: str | None) -> Stream | None:
+    if text is None:
+        return None
+    try:
+        return Stream.parse(text)
+    except ValueError as error:
+        raise ApiError(400, f"stream: {error}", details={"field": "stream", "expected": "Kind:id"}) from error
+
+
+async def _as_of(services: Services, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        return int(text)
+    try:
+        # A plus sign in a query string means a space; nobody should have to know.
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError as error:
+        message = "as_of: expected a position or an ISO 8601 time"
+        raise ApiError(400, message, details={"field": "as_of", "expected": "position or time"}) from error
+    known = _utc(moment)
+    return None if known is None else await services.store.position_at(known)
+
+
+def _bad_cursor(error: CursorError) -> ApiError:
+    return ApiError(400, str(error), details={"field": "cursor"})
+
+
+@get("/api/v1/{organization_id:str}/events", summary="The organization's history")
+async def list_events(
+    request: Request[Any, Any, Any],
+    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
+    stream: StreamName = None,
+    type_: TypeName = None,
+    actor: Actor = None,
+    since: Since = None,
+    until: Until = None,
+    after: After = 0,
+    as_of: AsOf = None,
+    order: Order = "oldest",
+    cursor: CursorText = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> Response[HistoryPage]:
+    """Every event as stored.  Sealed values are opened for keys of scope `audit` only, and shown as sealed otherwise."""
+    services, principal = services_of(request), principal_of(request)
+    query = Query(
+        stream=_parse_stream(stream),
+        type=type_,
+        actor=actor,
+        since=_utc(since),
+        until=_utc(until),
+        after=after,
+        as_of=await _as_of(services, as_of),
+        newest_first=order == "newest",
+        limit=limit,
+        cursor=cursor,
+    )
+    try:
+        page = await history.events(
+            services.store,
+            services.keyring,
+            principal.org_id,
+            query,
+            base=base_path(request),
+            reveal="audit" in principal.scopes,
+        )
+    except CursorError as error:
+        raise _bad_cursor(error) from error
+    return json_answer(page)
+
+
+@get("/api/v1/{organization_id:str}/events/{event_id:uuid}", summary="One event")
+async def one_event(
+    request: Request[Any, Any, Any],
+    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
+    event_id: FromPath[UUID],
+) -> Response[HistoryEvent]:
+    """As in the list."""
+    services, principal = services_of(request), principal_of(request)
+    found = await history.event(
+        services.store,
+        services.keyring,
+        principal.org_id,
+        event_id,
+        base=base_path(request),
+        reveal="audit" in principal.scopes,
+    )
+    if found is None:
+        raise not_found("event")
+    return json_answer(found)
+
+
+@get("/api/v1/{organization_id:str}/audit_logs", summary="Who did what to which thing, and when")
+async def list_audit(
+    request: Request[Any, Any, Any],
+    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
+    action: Annotated[str | None, QueryParameter(description="for example `session.started`")] = None,
+    resource_type: Annotated[str | None, QueryParameter(description="for example `Session`")] = None,
+    resource: Annotated[str | None, QueryParameter(description="`Kind:id`")] = None,
+    actor: Actor = None,
+    since: Since = None,
+    until: Until = None,
+    as_of: AsOf = None,
+    facts: Annotated[bool, QueryParameter(description="also what agents reported, not only what was decided")] = False,
+    order: Order = "newest",
+    cursor: CursorText = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> Response[AuditPage]:
+    """The same stream as `/events`, in words, newest first.  A short page with a `next_cursor` is not the last one."""
+    services, principal = services_of(request), principal_of(request)
+    query = Query(
+        stream=_parse_stream(resource),
+        actor=actor,
+        since=_utc(since),
+        until=_utc(until),
+        as_of=await _as_of(services, as_of),
+        newest_first=order == "newest",
+        limit=limit,
+        cursor=cursor,
+    )
+    try:
+        page = await history.audit(
+            services.store,
+            services.keyring,
+            principal.org_id,
+            query,
+            base=base_path(request),
+            action=action,
+            resource_type=resource_type,
+            facts=facts,
+        )
+    except CursorError as error:
+        raise _bad_cursor(error) from error
+    return json_answer(page)
+
+
+@get("/api/v1/{organization_id:str}/audit_logs/{event_id:uuid}", summary="One audit entry")
+async def one_audit(
+    request: Request[Any, Any, Any],
+    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
+    event_id: FromPath[UUID],
+) -> Response[AuditEntry]:
+    """As in the list."""
+    services = services_of(request)
+    found = await history.audit_one(
+        services.store, services.keyring, principal_of(request).org_id, event_id, base=base_path(request)
+    )
+    if found is None:
+        raise not_found("audit entry")
+    return json_answer(found)
+
+
+ROUTER = Router("/", route_handlers=[list_events, one_event, list_audit, one_audit], tags=["history"])

@@ -1,0 +1,97 @@
+"""API keys of an organization."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post
+from litestar.params import FromPath
+
+from api.answers import body_of, json_answer
+from api.auth import base_path, principal_of
+from api.bodies import read_json
+from api.fresh import wait_until_fresh
+from api.services import services_of
+from commands import organizations as commands
+from projections import directory
+from projections.directory import ApiKeyRow
+from schemas.organizations import ApiKeyPage, ApiKeyView, IssuedApiKey, NewApiKey
+
+_new_key = msgspec.json.Decoder(NewApiKey)
+
+
+def _view(row: ApiKeyRow, base: str) -> ApiKeyView:
+    status = "active"
+    if row.revoked_at is not None:
+        status = "revoked"
+    elif row.expires_at is not None and row.expires_at <= datetime.now(UTC):
+        status = "expired"
+    return ApiKeyView(
+        key_id=row.key_id,
+        label=row.label,
+        scopes=row.scopes.split(),
+        person_id=row.person_id,
+        status=status,
+        issued_at=row.issued_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        links={"self": f"{base}/api_keys/{row.key_id}"},
+    )
+
+
+@post("/api/v1/{organization_id:str}/api_keys", summary="Make an API key", operation_class=body_of(NewApiKey))
+async def issue(request: Request[Any, Any, Any], organization_id: FromPath[str]) -> Response[IssuedApiKey]:  # noqa: ARG001
+    """The key's text is told in this answer and never again."""
+    body = await read_json(request, _new_key)
+    services, principal = services_of(request), principal_of(request)
+    issued = await commands.issue(
+        services.store,
+        principal.org_id,
+        body.person_id or principal.person_id,
+        body.label,
+        body.scopes,
+        expires_at=body.expires_at,
+        meta=principal.meta(),
+    )
+    answer = IssuedApiKey(
+        key_id=issued.key_id,
+        key=issued.key,
+        label=body.label,
+        scopes=issued.scopes,
+        issued_at=issued.issued_at,
+        expires_at=body.expires_at,
+        position=issued.position,
+        links={"self": f"{base_path(request)}/api_keys/{issued.key_id}"},
+    )
+    return json_answer(answer, 201, position=issued.position, headers={"Cache-Control": "no-store"})
+
+
+@get("/api/v1/{organization_id:str}/api_keys", summary="List API keys")
+async def keys(request: Request[Any, Any, Any], organization_id: FromPath[str]) -> Response[ApiKeyPage]:  # noqa: ARG001
+    """Newest first; never their text."""
+    services, base = services_of(request), base_path(request)
+    await wait_until_fresh(request, directory.PROJECTION.name)
+    rows = await directory.list_keys(services.pool, principal_of(request).org_id)
+    return json_answer(ApiKeyPage(items=[_view(row, base) for row in rows], links={"self": f"{base}/api_keys"}))
+
+
+@delete("/api/v1/{organization_id:str}/api_keys/{key_id:uuid}", status_code=204, summary="Revoke an API key")
+async def revoke(
+    request: Request[Any, Any, Any],
+    organization_id: FromPath[str],  # noqa: ARG001
+    key_id: FromPath[UUID],
+) -> Response[None]:
+    """The key stops working within seconds, for ever.  Revoking twice is no error."""
+    services, principal = services_of(request), principal_of(request)
+    position = await commands.revoke_key(services.store, principal.org_id, key_id, meta=principal.meta())
+    services.auth.forget(key_id)
+    headers: dict[str, str] = {}
+    if position is not None:
+        headers["Crewkit-Position"] = str(position)
+    return Response(None, status_code=204, headers=headers)
+
+
+ROUTER = Router("/", route_handlers=[issue, keys, revoke], tags=["organizations"])

@@ -1,0 +1,123 @@
+"""Who may call what: every route of the API, in one table.  The application does not start when a route is missing here.
+
+Scopes belong to API keys.  A caller needs one of those named; a caller of another organization than the path's gets 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from litestar.routes import ASGIRoute, HTTPRoute
+from litestar.routes.base import BaseRoute
+
+
+class Access(msgspec.Struct, frozen=True):
+    """`scopes` empty: everybody.  `loopback` lets callers on the same machine in without a key."""
+
+    scopes: frozenset[str] = frozenset()
+    loopback: bool = False
+
+    @property
+    def public(self) -> bool:
+        """Whether no key is asked for."""
+        return not self.scopes
+
+
+PUBLIC = Access()
+INGEST = Access(frozenset({"ingest"}))
+READ = Access(frozenset({"read"}))
+AUDIT = Access(frozenset({"audit"}))
+ADMIN = Access(frozenset({"admin"}))
+OPERATOR = Access(frozenset({"admin"}), loopback=True)
+
+_T = "/api/v1/{organization_id}"
+
+TABLE: dict[tuple[str, str], Access] = {
+    # service
+    ("GET", "/health"): PUBLIC,
+    ("GET", "/api/health"): PUBLIC,
+    ("GET", "/health/live"): PUBLIC,
+    ("GET", "/health/ready"): PUBLIC,
+    ("GET", "/metrics"): OPERATOR,
+    ("GET", "/docs"): PUBLIC,
+    ("GET", "/docs/{path}"): PUBLIC,
+    ("GET", "/docs/openapi.json"): PUBLIC,
+    ("GET", "/docs/openapi.yaml"): PUBLIC,
+    ("GET", "/docs/openapi.yml"): PUBLIC,
+    ("GET", "/docs/swagger"): PUBLIC,
+    ("GET", "/docs/oauth2-redirect.html"): PUBLIC,
+    ("GET", "/schema/openapi.json"): PUBLIC,
+    # the agent's side: three channels
+    ("POST", f"{_T}/observability/events"): INGEST,
+    ("POST", f"{_T}/observability/sessions/{{session_id}}/events"): INGEST,
+    ("POST", "/observability/sessions/{session_id}/events"): INGEST,
+    ("POST", "/hooks/{agent}"): INGEST,
+    ("POST", f"{_T}/observability/sessions"): INGEST,
+    ("POST", f"{_T}/observability/sessions/{{session_id}}/end"): INGEST,
+    ("POST", f"{_T}/observability/llm_sessions/{{llm_session_id}}/items"): INGEST,
+    ("POST", "/llm_sessions/{llm_session_id}/items"): INGEST,
+    ("POST", "/v1/logs"): INGEST,
+    ("POST", "/v1/metrics"): INGEST,
+    ("POST", "/v1/traces"): INGEST,
+    # sessions
+    ("GET", f"{_T}/sessions"): READ,
+    ("GET", f"{_T}/dashboard/sessions/history"): READ,
+    ("GET", "/api/v2/dashboard/sessions/history"): READ,
+    ("GET", f"{_T}/sessions/live"): READ,
+    ("GET", f"{_T}/sessions/{{session_id}}"): READ,
+    ("GET", "/api/v2/sessions/{session_id}"): READ,
+    ("GET", f"{_T}/sessions/{{session_id}}/hierarchy"): READ,
+    ("GET", f"{_T}/sessions/{{session_id}}/live"): READ,
+    ("GET", f"{_T}/observability/sessions/{{session_id}}/live"): READ,
+    ("GET", "/sessions/{session_id}/live"): READ,
+    ("GET", f"{_T}/sessions/{{session_id}}/status"): READ,
+    ("GET", "/api/v2/sessions/{session_id}/status"): READ,
+    ("GET", f"{_T}/observability/llm_sessions/{{llm_session_id}}/items"): READ,
+    ("GET", "/llm_sessions/{llm_session_id}/items"): READ,
+    ("GET", f"{_T}/observability/subagent_sessions/{{subagent_session_id}}/items"): READ,
+    ("GET", f"{_T}/subagents/active"): READ,
+    ("GET", "/api/v2/subagents/active"): READ,
+    ("GET", f"{_T}/subagents/{{subagent_id}}"): READ,
+    ("GET", "/api/v2/subagents/{subagent_id}"): READ,
+    # live
+    ("GET", f"{_T}/sessions/{{session_id}}/events/stream"): READ,
+    ("GET", f"{_T}/events/stream"): READ,
+    # history
+    ("GET", f"{_T}/events"): Access(frozenset({"read", "audit"})),
+    ("GET", f"{_T}/events/{{event_id}}"): Access(frozenset({"read", "audit"})),
+    ("GET", f"{_T}/audit_logs"): AUDIT,
+    ("GET", f"{_T}/audit_logs/{{event_id}}"): AUDIT,
+    # organizations
+    ("POST", f"{_T}/api_keys"): ADMIN,
+    ("GET", f"{_T}/api_keys"): ADMIN,
+    ("DELETE", f"{_T}/api_keys/{{key_id}}"): ADMIN,
+}
+
+
+class PermissionTableError(RuntimeError):
+    """The table and the routes do not match: fix api/permissions.py before serving anything."""
+
+
+def operations(routes: Iterable[BaseRoute]) -> list[tuple[str, str]]:
+    """Every `(method, path)` that is served, without the generated OPTIONS.  Mounted applications show as `("*", path)`."""
+    found: list[tuple[str, str]] = []
+    for route in routes:
+        if isinstance(route, HTTPRoute):
+            found += [(method, route.path_format) for method in sorted(route.methods) if method != "OPTIONS"]
+        elif isinstance(route, ASGIRoute):
+            found.append(("*", route.path_format))
+        else:
+            found.append(("WS", route.path_format))
+    return sorted(set(found))
+
+
+def check(routes: Iterable[BaseRoute], table: dict[tuple[str, str], Access] = TABLE) -> None:
+    """Compare the table with the routes.
+
+    Raises:
+        PermissionTableError: a route has no entry.
+    """
+    missing = [f"{method} {path}" for method, path in operations(routes) if (method, path) not in table]
+    if missing:
+        raise PermissionTableError("no permission entry for: " + ", ".join(missing))

@@ -1,0 +1,57 @@
+"""What the process holds open while it serves: settings, database pool, store, key ring, NATS, counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from litestar.connection import ASGIConnection
+
+if TYPE_CHECKING:
+    from api.auth import Authenticator
+    from api.bus import Bus
+    from api.limits import RateLimiter
+    from api.metrics import Metrics
+    from api.streams import Hub
+    from eventstore.database import Pool
+    from eventstore.port import Recorded
+    from eventstore.postgres import PostgresStore
+    from eventstore.sealing import KeyRing
+    from eventstore.settings import Settings
+
+
+class Services:
+    """Opened by the application's lifespan, reached through `services_of`."""
+
+    __slots__ = ("auth", "bus", "hub", "keyring", "limiter", "metrics", "notice", "pool", "settings", "store")
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        pool: Pool,
+        store: PostgresStore,
+        keyring: KeyRing,
+        bus: Bus,
+        hub: Hub,
+        auth: Authenticator,
+        limiter: RateLimiter,
+        metrics: Metrics,
+        notice: Callable[[Recorded], dict[str, Any] | None],
+    ) -> None:
+        """`notice` says what the sessions projection announces about an event."""
+        self.settings = settings
+        self.pool = pool
+        self.store = store
+        self.keyring = keyring
+        self.bus = bus
+        self.hub = hub
+        self.auth = auth
+        self.limiter = limiter
+        self.metrics = metrics
+        self.notice = notice
+
+
+def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
+    """The services of the application that serves this request."""
+    return cast("Services", connection.app.state.services)

@@ -1,0 +1,298 @@
+"""Live streams (SSE): notices of what can be read now, resumable by position, working with and without NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from litestar import Request, Router, get
+from litestar.params import FromPath, HeaderParameter, QueryParameter
+from litestar.response import Stream
+
+from api.auth import principal_of
+from api.errors import ApiError, unavailable
+from api.services import Services, services_of
+from projections.installation import DATABASE_AWAY, checkpoint
+
+HEARTBEAT_S = 15.0
+POLL_S = 1.0  # how often a stream looks into the store itself while NATS is away
+QUEUE_MAX = 256  # batches of notices waiting for one slow client
+STREAMS_MAX = 1_000  # per process
+CATCH_UP_EVENTS = 500  # events read at once when a stream resumes
+RETRY_MS = 2_000
+PROJECTION = "sessions"  # whose notices are streamed: what they name can be read through the sessions endpoints
+
+_log = structlog.get_logger("api")
+_encode = msgspec.json.encode
+Item = dict[str, Any]
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """What a projector says on core NATS after a commit; items carry ids, kinds and positions only."""
+
+    projection: str
+    position: int
+    items: list[Item] = []
+
+
+_announcement = msgspec.json.Decoder(Announcement)
+
+
+class Subscriber:
+    """One open stream's mailbox.  When it is full it is emptied, and the stream catches up from the store.
+
+    `lagged` tells the client so; `resync` means the same without blame (NATS was away, notices may be missing).
+    """
+
+    __slots__ = ("lagged", "mail", "resync", "wake")
+
+    def __init__(self) -> None:
+        self.mail: deque[Announcement] = deque()
+        self.wake = asyncio.Event()
+        self.lagged = False
+        self.resync = False
+
+    def put(self, announcement: Announcement) -> bool:
+        """Whether there was room."""
+        self.wake.set()
+        if len(self.mail) < QUEUE_MAX and not self.lagged:
+            self.mail.append(announcement)
+            return True
+        self.mail.clear()
+        self.lagged = True
+        return False
+
+    def look(self) -> None:
+        """Read the store now, whatever the mailbox says."""
+        self.mail.clear()
+        self.resync = True
+        self.wake.set()
+
+
+class Hub:
+    """Hands notices to the open streams of their organization."""
+
+    def __init__(self) -> None:
+        self._subscribers: dict[str, set[Subscriber]] = {}
+        self._open = 0
+        self._trusting = False
+        self.closing = False
+
+    @property
+    def open(self) -> int:
+        """Streams open in this process."""
+        return self._open
+
+    def join(self, org_id: UUID) -> Subscriber:
+        """Open a mailbox.
+
+        Raises:
+            ApiError: 503, as many streams as this process takes are open.
+        """
+        if self.closing or self._open >= STREAMS_MAX:
+            raise unavailable("too many live streams are open here; try again later", retry_after_s=5)
+        subscriber = Subscriber()
+        self._subscribers.setdefault(org_id.hex, set()).add(subscriber)
+        self._open += 1
+        return subscriber
+
+    def leave(self, org_id: UUID, subscriber: Subscriber) -> None:
+        """Close a mailbox."""
+        members = self._subscribers.get(org_id.hex, set())
+        if subscriber in members:
+            members.discard(subscriber)
+            self._open -= 1
+        if not members:
+            self._subscribers.pop(org_id.hex, None)
+
+    async def on_notice(self, org_hex: str, data: bytes) -> None:
+        """Deliver one NATS message.  After a lost connection it only means "look", until `connected` is told."""
+        members = self._subscribers.get(org_hex)
+        if not members:
+            return
+        try:
+            announcement = _announcement.decode(data)
+        except msgspec.DecodeError:
+            _log.warning("notice.unreadable", org=org_hex)
+            return
+        if announcement.projection != PROJECTION:
+            return
+        for subscriber in members:
+            if self._trusting:
+                subscriber.put(announcement)
+            else:
+                subscriber.look()
+
+    def connected(self, up: bool) -> None:
+        """NATS came or went: notices may have been missed, so every stream looks into the store."""
+        self._trusting = up
+        for members in self._subscribers.values():
+            for subscriber in members:
+                subscriber.look()
+
+    def close(self) -> None:
+        """End all streams, so that the server can stop at once."""
+        self.closing = True
+        for members in self._subscribers.values():
+            for subscriber in members:
+                subscriber.wake.set()
+
+
+def frame(event: str, position: int | None, data: Any) -> bytes:
+    """One server-sent event; its id is the position to resume after."""
+    ident = b"" if position is None else b"id: %d\n" % position
+    return b"%sevent: %s\ndata: %s\n\n" % (ident, event.encode(), _encode(data))
+
+
+def wanted(item: Item, session_id: str | None) -> bool:
+    """Whether a notice belongs on the stream: all do on the organization's."""
+    return session_id is None or session_id in {item.get("session_id"), item.get("llm_session_id"), item.get("work_id")}
+
+
+class Feed:
+    """One stream from its first byte to its last.  `cursor` is the position up to which everything was sent."""
+
+    def __init__(self, services: Services, org_id: UUID, cursor: int | None, session_id: str | None) -> None:
+        self._services = services
+        self._org_id = org_id
+        self._session_id = session_id
+        self._resumes = cursor is not None
+        self._cursor = cursor or 0
+        self._beaten = time.monotonic()
+        self._subscriber = services.hub.join(org_id)
+
+    async def run(self) -> AsyncIterator[bytes]:
+        """The bytes of the stream; ends when the client goes or the process stops."""
+        hub = self._services.hub
+        self._services.metrics.streams_open.inc()
+        try:
+            now = await self._readable()
+            if not self._resumes:
+                self._cursor = now
+            yield b"retry: %d\n\n" % RETRY_MS
+            yield frame("open", self._cursor, {"position": self._cursor, "session_id": self._session_id})
+            async for part in self._catch_up(now):
+                yield part
+            while not hub.closing:
+                async for part in self._next():
+                    yield part
+        finally:
+            self._services.metrics.streams_open.dec()
+            hub.leave(self._org_id, self._subscriber)
+
+    async def _next(self) -> AsyncIterator[bytes]:
+        """Frames of the next announcement, or of what a look into the store finds, or a heartbeat."""
+        subscriber = self._subscriber
+        if subscriber.lagged or subscriber.resync:
+            if subscriber.lagged:
+                self._services.metrics.streams_lagged.inc()
+                yield frame("lagged", self._cursor, {"position": self._cursor})
+            subscriber.lagged = subscriber.resync = False
+            async for part in self._catch_up(await self._readable()):
+                yield part
+        elif subscriber.mail:
+            announcement = subscriber.mail.popleft()
+            for part in self._frames(announcement.items, announcement.position):
+                yield part
+        else:
+            async for part in self._wait():
+                yield part
+
+    async def _wait(self) -> AsyncIterator[bytes]:
+        subscriber = self._subscriber
+        subscriber.wake.clear()
+        if subscriber.mail or subscriber.lagged or subscriber.resync or self._services.hub.closing:
+            return
+        try:
+            await asyncio.wait_for(subscriber.wake.wait(), HEARTBEAT_S if self._services.bus.connected else POLL_S)
+        except TimeoutError:
+            # Notices may be lost on the way; the store never loses anything.
+            quiet = True
+            async for part in self._catch_up(await self._readable()):
+                quiet = False
+                yield part
+            if quiet and time.monotonic() - self._beaten >= HEARTBEAT_S:
+                self._beaten = time.monotonic()
+                yield b": keep-alive\n\n"
+
+    def _frames(self, items: list[Item], upto: int) -> list[bytes]:
+        parts: list[bytes] = []
+        for item in items:
+            position = item.get("position", upto)
+            if isinstance(position, int) and position > self._cursor and wanted(item, self._session_id):
+                parts.append(frame(str(item.get("event", "notice")), position, item))
+        self._cursor = max(self._cursor, upto)
+        return parts
+
+    async def _catch_up(self, upto: int) -> AsyncIterator[bytes]:
+        """Everything after the cursor up to `upto`, from the store."""
+        while self._cursor < upto:
+            page = await self._services.store.read_all(
+                self._cursor, CATCH_UP_EVENTS, org_id=self._org_id, until=upto
+            )
+            items: list[Item] = []
+            for recorded in page:
+                if (item := self._services.notice(recorded)) is not None:
+                    items.append({**item, "position": recorded.position})
+            for part in self._frames(items, page[-1].position if len(page) == CATCH_UP_EVENTS else upto):
+                yield part
+
+    async def _readable(self) -> int:
+        """The position up to which the sessions projection can be read; the old cursor when the database is away."""
+        try:
+            return await checkpoint(self._services.pool, PROJECTION)
+        except DATABASE_AWAY:
+            return self._cursor
+
+
+After = Annotated[int | None, QueryParameter(name="after", ge=0, description="resume after this position")]
+LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", description="resume after this position")]
+
+
+def _cursor(last_event_id: str | None, after: int | None) -> int | None:
+    if last_event_id is None or last_event_id == "":
+        return after
+    if not last_event_id.isascii() or not last_event_id.isdigit():
+        raise ApiError(400, "Last-Event-ID: expected a position (digits)", details={"field": "Last-Event-ID"})
+    return int(last_event_id)
+
+
+def _stream(request: Request[Any, Any, Any], cursor: int | None, session_id: str | None) -> Stream:
+    feed = Feed(services_of(request), principal_of(request).org_id, cursor, session_id)
+    return Stream(
+        feed.run(),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+@get("/api/v1/{organization_id:str}/events/stream", summary="What happens in the organization, live (SSE)")
+async def organization_stream(
+    request: Request[Any, Any, Any],
+    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
+    last_event_id: LastEventId = None,
+    after: After = None,
+) -> Stream:
+    """Each event's id is a position; reconnecting with `Last-Event-ID` misses nothing."""
+    return _stream(request, _cursor(last_event_id, after), None)
+
+
+@get("/api/v1/{organization_id:str}/sessions/{session_id:str}/events/stream", summary="One session, live (SSE)")
+async def session_stream(
+    request: Request[Any, Any, Any],
+    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
+    session_id: FromPath[str],
+    last_event_id: LastEventId = None,
+    after: After = None,
+) -> Stream:
+    """As the organization's stream, only what belongs to the session."""
+    return _stream(request, _cursor(last_event_id, after), session_id)
+
+
+ROUTER = Router("/", route_handlers=[organization_stream, session_stream], tags=["live"])

@@ -1,0 +1,172 @@
+"""Rules about organizations and their API keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from domain.kernel import DomainError, Event, NotFoundError, Stream
+from domain.organizations.events import ApiKeyIssued, ApiKeyRevoked, OrganizationCreated
+
+SCOPES = frozenset({"ingest", "read", "audit", "admin"})
+LABEL_CHARS_MAX = 100
+NAME_CHARS_MAX = 200
+SLUG_CHARS_MAX = 63
+
+# First path segments that are, or may become, something else than a tenant (vocabulary, section 3.3).
+RESERVED_SLUGS = frozenset(
+    ["admin", "auth", "briefs", "framework_stacks", "git", "git_integrations", "invitations", "marketplace", "organizations", "plans", "playbooks", "projects", "resources", "stats", "webhooks", "api", "conversations", "crewkit", "docs", "events", "experiments", "health", "kit", "llm_sessions", "me", "members", "new", "observability", "orgs", "playbook_subscriptions", "schema", "sessions", "v1", "v2", "workflows", "ws", "www"]
+)
+
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_UUID_SHAPE = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
+
+
+class InvalidFieldError(DomainError):
+    """A value cannot be accepted; `details["field"]` names it."""
+
+    code = "validation_failed"
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """Nothing has happened yet."""
+
+
+class Organization(msgspec.Struct, frozen=True):
+    """A tenant that exists."""
+
+    organization_id: UUID
+    slug: str
+    owner_id: UUID
+
+
+class LiveKey(msgspec.Struct, frozen=True):
+    """A key that was issued and not revoked (it may have expired)."""
+
+    key_id: UUID
+
+
+class DeadKey(msgspec.Struct, frozen=True):
+    """A key that was revoked."""
+
+    key_id: UUID
+
+
+OrganizationState: TypeAlias = Absent | Organization
+KeyState: TypeAlias = Absent | LiveKey | DeadKey
+ABSENT = Absent()
+
+
+def organization_stream(organization_id: UUID) -> Stream:
+    """Where an organization's own facts live."""
+    return Stream("Organization", str(organization_id))
+
+
+def key_stream(key_id: UUID) -> Stream:
+    """Where one key's facts live."""
+    return Stream("ApiKey", str(key_id))
+
+
+def evolve_organization(state: OrganizationState, event: Event) -> OrganizationState:
+    """Apply one fact; facts of other kinds change nothing."""
+    if isinstance(event, OrganizationCreated):
+        return Organization(event.organization_id, event.slug, event.owner_id)
+    return state
+
+
+def evolve_key(state: KeyState, event: Event) -> KeyState:
+    """Apply one fact; facts of other kinds change nothing."""
+    if isinstance(event, ApiKeyIssued):
+        return LiveKey(event.key_id)
+    if isinstance(event, ApiKeyRevoked):
+        return DeadKey(event.key_id)
+    return state
+
+
+def check_slug(slug: str) -> None:
+    """Refuse a slug that could not stand in a path or would hide another route.
+
+    Raises:
+        InvalidFieldError: wrong characters or length, shaped like an id, or reserved.
+    """
+    if len(slug) > SLUG_CHARS_MAX or not _SLUG.fullmatch(slug):
+        raise InvalidFieldError(
+            f"slug must be 1 to {SLUG_CHARS_MAX} lower-case letters, digits and inner hyphens, got {slug!r}",
+            field="slug",
+        )
+    if _UUID_SHAPE.fullmatch(slug):
+        raise InvalidFieldError("slug must not look like an id", field="slug")
+    if slug in RESERVED_SLUGS:
+        raise InvalidFieldError(f"slug {slug!r} is reserved", field="slug")
+
+
+def create(
+    state: OrganizationState, *, organization_id: UUID, slug: str, name: str, owner_id: UUID, at: datetime
+) -> list[Event]:
+    """Found an organization.  Founding the same one again changes nothing.
+
+    Raises:
+        InvalidFieldError: the slug or the name cannot be accepted.
+    """
+    if isinstance(state, Organization):
+        return []
+    check_slug(slug)
+    if not name.strip() or len(name) > NAME_CHARS_MAX:
+        raise InvalidFieldError(f"name must have 1 to {NAME_CHARS_MAX} characters", field="name")
+    return [
+        OrganizationCreated(organization_id=organization_id, slug=slug, name=name, owner_id=owner_id, created_at=at)
+    ]
+
+
+def issue(
+    state: KeyState,
+    *,
+    key_id: UUID,
+    label: str,
+    scopes: Sequence[str],
+    secret_sha256: str,
+    person_id: UUID,
+    at: datetime,
+    expires_at: datetime | None = None,
+) -> list[Event]:
+    """Give a program access.  A key id that exists already changes nothing: its secret was told once.
+
+    Raises:
+        InvalidFieldError: no or unknown scopes, a bad label, or an expiry in the past.
+    """
+    if not isinstance(state, Absent):
+        return []
+    if not scopes or (unknown := sorted(set(scopes) - SCOPES)):
+        wrong = f"; unknown: {', '.join(unknown)}" if scopes else ""
+        raise InvalidFieldError(f"scopes must be some of {', '.join(sorted(SCOPES))}{wrong}", field="scopes")
+    if not label.strip() or len(label) > LABEL_CHARS_MAX:
+        raise InvalidFieldError(f"label must have 1 to {LABEL_CHARS_MAX} characters", field="label")
+    if expires_at is not None and expires_at <= at:
+        raise InvalidFieldError("expires_at must lie in the future", field="expires_at")
+    return [
+        ApiKeyIssued(
+            key_id=key_id,
+            label=label,
+            scopes=sorted(set(scopes)),
+            secret_sha256=secret_sha256,
+            person_id=person_id,
+            issued_at=at,
+            expires_at=expires_at,
+        )
+    ]
+
+
+def revoke(state: KeyState, *, at: datetime) -> list[Event]:
+    """Take a key's access away for ever.  Revoking twice changes nothing.
+
+    Raises:
+        NotFoundError: there never was such a key in this organization.
+    """
+    if isinstance(state, Absent):
+        raise NotFoundError("no such API key")
+    return [ApiKeyRevoked(key_id=state.key_id, revoked_at=at)] if isinstance(state, LiveKey) else []

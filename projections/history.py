@@ -1,0 +1,319 @@
+"""History straight from the event store: raw pages, one event, and the audit view.  There is no second log to disagree with."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from domain.kernel import Sealed, Stream
+from eventstore.port import Recorded
+from eventstore.postgres import PostgresStore
+from eventstore.sealing import DARK_PREFIX, PREFIX, KeyRing, SealBrokenError, unboxed
+from schemas.history import AuditEntry, AuditPage, HistoryEvent, HistoryPage
+
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1_000
+AUDIT_SCAN_EVENTS = 1_000  # events read at once while looking for audit entries
+AUDIT_SCANS_MAX = 10  # then the page is given as it is, with a cursor to go on
+
+# What agents report, as opposed to what somebody decided: left out of the audit view unless asked for.
+FACT_ACTIONS = frozenset({"hook.recorded", "telemetry.recorded", "transcript.recorded"})
+
+_SAID = {
+    "organization.created": "founded organization {slug}",
+    "api_key.issued": "issued API key {key_id} with scopes {scopes}",
+    "api_key.revoked": "revoked API key {key_id}",
+    "person.observed": "met person {person_id}",
+    "subject.shredded": "erased person {person_id}",
+    "session.started": "started session {session_id}",
+    "session.ended": "ended session {session_id} as {outcome}",
+    "session.timed_out": "let session {session_id} time out after {limit_s} s of silence",
+    "hook.recorded": "recorded hook {kind} of {agent} conversation {llm_session_id}",
+    "telemetry.recorded": "recorded {signal} {kind} of {agent} conversation {llm_session_id}",
+    "transcript.recorded": "recorded transcript line {kind} of {agent} conversation {llm_session_id}",
+}
+_ACTORS = {"key": "API key", "user": "user", "system": "the system"}
+
+
+class CursorError(ValueError):
+    """The cursor was not made by us, or for another query."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look for.  `after` and `as_of` are positions: only events after the one and up to the other."""
+
+    stream: Stream | None = None
+    type: str | None = None
+    actor: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after: int = 0
+    as_of: int | None = None
+    newest_first: bool = False
+    limit: int = LIMIT_DEFAULT
+    cursor: str | None = None
+
+
+class _Cursor(msgspec.Struct, frozen=True, array_like=True):
+    position: int  # of the last event told
+    as_of: int
+    newest_first: bool
+
+
+def _encode_cursor(cursor: _Cursor) -> str:
+    return urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
+
+
+def _decode_cursor(text: str, *, newest_first: bool) -> _Cursor:
+    try:
+        cursor = msgspec.msgpack.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Cursor)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise CursorError("cursor: expected the `next_cursor` of an earlier answer") from error
+    if cursor.newest_first != newest_first:
+        raise CursorError("cursor: belongs to a list in the other order")
+    return cursor
+
+
+async def _start(store: PostgresStore, query: Query) -> _Cursor:
+    if query.cursor is not None:
+        return _decode_cursor(query.cursor, newest_first=query.newest_first)
+    head = await store.head()
+    as_of = head if query.as_of is None else min(query.as_of, head)
+    return _Cursor(as_of + 1 if query.newest_first else query.after, as_of, query.newest_first)
+
+
+async def _page(store: PostgresStore, org_id: UUID, query: Query, at: _Cursor, limit: int) -> list[Recorded]:
+    newest = query.newest_first
+    return await store.find(
+        org_id,
+        after=query.after if newest else max(at.position, query.after),
+        until_position=min(at.as_of, at.position - 1) if newest else at.as_of,
+        stream=query.stream,
+        type=query.type,
+        actor=query.actor,
+        since=query.since,
+        until=query.until,
+        newest_first=newest,
+        limit=limit,
+    )
+
+
+async def events(
+    store: PostgresStore, ring: KeyRing, org_id: UUID, query: Query, *, base: str, reveal: bool
+) -> HistoryPage:
+    """One page of the organization's events.  `reveal` opens sealed values; `base` is the tenant's path, for links.
+
+    Raises:
+        CursorError: the cursor cannot be read.
+    """
+    at = await _start(store, query)
+    found = await _page(store, org_id, query, at, query.limit + 1)
+    more = len(found) > query.limit
+    found = found[: query.limit]
+    data = await shown(ring, org_id, found, reveal=reveal)
+    cursor = _encode_cursor(_Cursor(found[-1].position, at.as_of, at.newest_first)) if more else None
+    return HistoryPage(
+        items=[_event(recorded, one, base) for recorded, one in zip(found, data, strict=True)],
+        next_cursor=cursor,
+        as_of=at.as_of,
+        links=_links(f"{base}/events", cursor),
+    )
+
+
+async def event(
+    store: PostgresStore, ring: KeyRing, org_id: UUID, event_id: UUID, *, base: str, reveal: bool
+) -> HistoryEvent | None:
+    """One event of the organization."""
+    recorded = await store.read_one(org_id, event_id)
+    if recorded is None:
+        return None
+    return _event(recorded, (await shown(ring, org_id, [recorded], reveal=reveal))[0], base)
+
+
+async def audit(
+    store: PostgresStore,
+    ring: KeyRing,
+    org_id: UUID,
+    query: Query,
+    *,
+    base: str,
+    action: str | None = None,
+    resource_type: str | None = None,
+    facts: bool = False,
+) -> AuditPage:
+    """Who did what, sealed values opened.  What agents reported is left out unless `facts` or `action` ask for it.
+
+    A page may be shorter than its limit, even empty, and still have a `next_cursor`: the search is bounded per request.
+
+    Raises:
+        CursorError: the cursor cannot be read.
+    """
+    at = await _start(store, query)
+    kept: list[Recorded] = []
+    ended = False
+    for _ in range(AUDIT_SCANS_MAX):
+        found = await _page(store, org_id, query, at, AUDIT_SCAN_EVENTS)
+        for recorded in found:
+            at = msgspec.structs.replace(at, position=recorded.position)
+            if _is_wanted(recorded, action, resource_type, facts=facts):
+                kept.append(recorded)
+                if len(kept) == query.limit:
+                    break
+        ended = len(found) < AUDIT_SCAN_EVENTS and (not found or at.position == found[-1].position)
+        if ended or len(kept) == query.limit:
+            break
+    data = await shown(ring, org_id, kept, reveal=True)
+    cursor = None if ended else _encode_cursor(at)
+    return AuditPage(
+        items=[_entry(recorded, one, base) for recorded, one in zip(kept, data, strict=True)],
+        next_cursor=cursor,
+        as_of=at.as_of,
+        links=_links(f"{base}/audit_logs", cursor),
+    )
+
+
+async def audit_one(store: PostgresStore, ring: KeyRing, org_id: UUID, event_id: UUID, *, base: str) -> AuditEntry | None:
+    """One audit entry, sealed values opened."""
+    recorded = await store.read_one(org_id, event_id)
+    if recorded is None:
+        return None
+    return _entry(recorded, (await shown(ring, org_id, [recorded], reveal=True))[0], base)
+
+
+async def shown(ring: KeyRing, org_id: UUID, found: Sequence[Recorded], *, reveal: bool) -> list[dict[str, Any]]:
+    """The stored data of each event with its sealed values opened, or shown as sealed."""
+    trees: list[dict[str, Any]] = [msgspec.json.decode(recorded.data) for recorded in found]
+    if reveal:
+        await ring.load(org_id, {box.subject for tree in trees for box in _boxes(tree)})
+    return [
+        {key: _open(ring, org_id, recorded.type, key, value, reveal=reveal) for key, value in tree.items() if key != "type"}
+        for recorded, tree in zip(found, trees, strict=True)
+    ]
+
+
+def _sealed(value: Any) -> Sealed | None:
+    if isinstance(value, str) and value.startswith((PREFIX, DARK_PREFIX)):
+        try:
+            return unboxed(value)
+        except ValueError:
+            return None
+    return None
+
+
+def _boxes(value: Any) -> Iterator[Sealed]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _boxes(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _boxes(item)
+    elif (sealed := _sealed(value)) is not None:
+        yield sealed
+
+
+def _open(ring: KeyRing, org_id: UUID, tag: str, name: str, value: Any, *, reveal: bool) -> Any:
+    if isinstance(value, dict):
+        return {key: _open(ring, org_id, tag, key, item, reveal=reveal) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_open(ring, org_id, tag, name, item, reveal=reveal) for item in value]
+    sealed = _sealed(value)
+    if sealed is None:
+        return value
+    if not reveal:
+        return {"sealed": True}
+    try:
+        text = ring.open(org_id, tag, sealed)
+    except SealBrokenError:
+        return {"sealed": True, "broken": True}
+    if text is None:
+        return {"sealed": True, "erased": True}
+    return _as_json(text) if name == "content" else text
+
+
+def _as_json(text: str) -> Any:
+    """Sealed content is JSON text, unless it was cut."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def _meta(recorded: Recorded) -> dict[str, Any]:
+    meta: dict[str, Any] = msgspec.to_builtins(recorded.meta)
+    meta.setdefault("actor", recorded.meta.actor)
+    return meta
+
+
+def _event(recorded: Recorded, data: dict[str, Any], base: str) -> HistoryEvent:
+    return HistoryEvent(
+        position=recorded.position,
+        event_id=recorded.event_id,
+        stream=str(recorded.stream),
+        version=recorded.version,
+        type=recorded.type,
+        recorded_at=recorded.recorded_at,
+        data=data,
+        meta=_meta(recorded),
+        links={
+            "self": f"{base}/events/{recorded.event_id}",
+            "stream": f"{base}/events?stream={recorded.stream}",
+            "audit": f"{base}/audit_logs/{recorded.event_id}",
+        },
+    )
+
+
+def action_of(tag: str) -> str:
+    """The stored type without its version: `session.started.v1` is the action `session.started`."""
+    name, _, version = tag.rpartition(".")
+    return name if version.startswith("v") and version[1:].isdigit() else tag
+
+
+def _is_wanted(recorded: Recorded, action: str | None, resource_type: str | None, *, facts: bool) -> bool:
+    done = action_of(recorded.type)
+    if resource_type is not None and recorded.stream.kind != resource_type:
+        return False
+    if action is not None:
+        return done == action or recorded.type == action
+    return facts or done not in FACT_ACTIONS
+
+
+class _Words(dict[str, Any]):
+    """Sentence parts; what an event does not say is left open."""
+
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _entry(recorded: Recorded, data: dict[str, Any], base: str) -> AuditEntry:
+    kind, _, ident = recorded.meta.actor.partition(":")
+    action = action_of(recorded.type)
+    who = _ACTORS.get(kind, kind)
+    words = _Words({key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in data.items()})
+    did = _SAID[action].format_map(words) if action in _SAID else f"{action.rpartition('.')[2]} {recorded.stream}"
+    return AuditEntry(
+        event_id=recorded.event_id,
+        position=recorded.position,
+        at=recorded.recorded_at,
+        actor=recorded.meta.actor,
+        actor_kind=kind,
+        action=action,
+        resource_type=recorded.stream.kind,
+        resource_id=recorded.stream.id,
+        summary=f"{who} {ident} {did}",
+        request_id=recorded.meta.request_id,
+        reason=recorded.meta.reason,
+        details=data,
+        links={"self": f"{base}/audit_logs/{recorded.event_id}", "event": f"{base}/events/{recorded.event_id}"},
+    )
+
+
+def _links(path: str, cursor: str | None) -> dict[str, str]:
+    links = {"self": path}
+    if cursor is not None:
+        links["next"] = f"{path}?cursor={cursor}"
+    return links

@@ -1,0 +1,69 @@
+"""How the installation is doing: head of the log, relay, projections.  Positions and states only, no tenant's data."""
+
+from __future__ import annotations
+
+import asyncpg
+import msgspec
+
+DATABASE_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class ProjectionVitals(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation of one projection.  `lag` is events behind the head; `status` running or failed."""
+
+    projection: str
+    generation: int
+    active: bool
+    position: int
+    lag: int
+    status: str
+    failed_position: int | None
+    skipped: int
+
+
+class Vitals(msgspec.Struct, frozen=True, kw_only=True):
+    """`relay_lag` is events that are stored but not yet published."""
+
+    head: int
+    relay_position: int
+    relay_lag: int
+    projections: list[ProjectionVitals]
+
+
+_PROJECTIONS = """
+SELECT c.projection, c.generation, c.position, c.status, c.failed_position, json_array_length(c.skipped) AS skipped,
+       coalesce(p.active_generation = c.generation, false) AS active
+  FROM crewkit.checkpoint c LEFT JOIN crewkit.projection p ON p.name = c.projection
+ ORDER BY c.projection, c.generation
+"""
+
+
+async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals:
+    """Read everything at once.
+
+    Raises:
+        any of DATABASE_AWAY: the database does not answer within `timeout_s`.
+    """
+    async with pool.acquire(timeout=timeout_s) as connection:
+        # Checkpoints first: read the other way round, a projection could seem to be ahead of the log.
+        rows = await connection.fetch(_PROJECTIONS, timeout=timeout_s)
+        relay = await connection.fetchval("SELECT max(position) FROM crewkit.relay", timeout=timeout_s)
+        head = await connection.fetchval("SELECT crewkit.head()", timeout=timeout_s)
+    projections = [
+        ProjectionVitals(**{**dict(row), "lag": max(0, head - row["position"])}) for row in rows
+    ]
+    return Vitals(head=head, relay_position=relay or 0, relay_lag=max(0, head - (relay or 0)), projections=projections)
+
+
+async def checkpoint(pool: asyncpg.Pool[asyncpg.Record], projection: str) -> int:
+    """The position up to which the projection's active generation can be read; 0 before it first ran.
+
+    Raises:
+        any of DATABASE_AWAY: the database does not answer.
+    """
+    position = await pool.fetchval(
+        "SELECT c.position FROM crewkit.checkpoint c JOIN crewkit.projection p "
+        "ON p.name = c.projection AND p.active_generation = c.generation WHERE c.projection = $1",
+        projection,
+    )
+    return position or 0

@@ -1,0 +1,51 @@
+"""API keys as requests and answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+
+class NewApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A key to make.  `scopes`: some of `ingest`, `read`, `audit`, `admin`; `person_id` None: it acts for the caller."""
+
+    label: str
+    scopes: list[str]
+    person_id: UUID | None = None
+    expires_at: datetime | None = None
+
+
+class ApiKeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it may be shown: never its text.  `status` is `active`, `expired` or `revoked`."""
+
+    key_id: UUID
+    label: str
+    scopes: list[str]
+    person_id: UUID
+    status: str
+    issued_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    links: dict[str, str] = msgspec.field(name="_links")
+
+
+class IssuedApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to making a key.  `key` is told this once."""
+
+    key_id: UUID
+    key: str
+    label: str
+    scopes: list[str]
+    issued_at: datetime
+    expires_at: datetime | None
+    position: int
+    links: dict[str, str] = msgspec.field(name="_links")
+
+
+class ApiKeyPage(msgspec.Struct, frozen=True, kw_only=True):
+    """All keys of the organization, newest first."""
+
+    items: list[ApiKeyView]
+    links: dict[str, str] = msgspec.field(name="_links")
