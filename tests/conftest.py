@@ -88,7 +88,7 @@ def _database(server: str, name: str) -> str:
     return server.rpartition("/")[0] + "/" + name
 
 
-def _execute(url: str, statement: sql.Composable) -> None:
+def _execute(url: str, statement: sql.Composed) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)
 

@@ -62,9 +62,12 @@ class _Child:
 
 
 class Supervisor:
-    """Runs programs as children of the thread that called `watch`.  `changed` is called after every start."""
+    """Runs programs as children of the thread that called `watch`.
 
-    def __init__(self, logs: Path, changed: Callable[[], None]) -> None:
+    Their output goes to files in `logs` (None: where ours goes); `changed` is called after every start.
+    """
+
+    def __init__(self, logs: Path | None, changed: Callable[[], None]) -> None:
         self._logs = logs
         self._changed = changed
         self._children: dict[str, _Child] = {}
@@ -80,12 +83,20 @@ class Supervisor:
         """How often each process was started again."""
         return {name: child.restarts for name, child in self._children.items()}
 
-    def log_of(self, name: str) -> Path:
-        """Where the output of a process goes."""
-        return self._logs / f"{name}.log"
+    def log_of(self, name: str) -> Path | None:
+        """Where the output of a process goes; None: where ours goes."""
+        return None if self._logs is None else self._logs / f"{name}.log"
 
-    def settle(self) -> None:
-        """From now on no end of a process is a reason to give up."""
+    async def settle(self) -> None:
+        """Wait until every process runs; from then on no end of one is a reason to give up.
+
+        Raises:
+            StartError: one keeps ending.
+        """
+        while any(child.process is None for child in self._children.values()):
+            if self._failed is not None:
+                raise self._failed
+            await asyncio.sleep(READY_POLL_S)
         self._settled = True
 
     async def start(self, programs: Sequence[Program]) -> None:
@@ -116,7 +127,7 @@ class Supervisor:
                     raise StartError(f"{program.name} took longer than {max_s:.0f} s")
                 if self._failed is not None:
                     raise self._failed
-                await self._doze(READY_POLL_S)
+                await asyncio.sleep(READY_POLL_S)
         finally:
             if process is not None and process.poll() is None:
                 process.kill()
@@ -134,8 +145,7 @@ class Supervisor:
             self._look()
             if time.monotonic() > trim_at:
                 trim_at = time.monotonic() + LOG_TRIM_EVERY_S
-                for name in self._children:
-                    trim_log(self.log_of(name))
+                self._trim()
             due = [child.next_start for child in self._children.values() if child.wanted and child.process is None]
             pause = min([LOOK_S, *(max(0.0, at - time.monotonic()) for at in due)])
             with contextlib.suppress(TimeoutError):
@@ -184,6 +194,11 @@ class Supervisor:
         if started:
             self._changed()
 
+    def _trim(self) -> None:
+        for name in self._children:
+            if (log := self.log_of(name)) is not None:
+                trim_log(log)
+
     def _ended(self, child: _Child, code: int) -> None:
         name = child.program.name
         child.process, child.identity = None, None
@@ -210,7 +225,7 @@ class Supervisor:
                     f"{program.name} was not ready after {program.ready_max_s:.0f} s; "
                     f"the end of its log:\n{self._tail(program.name)}"
                 )
-            await self._doze(READY_POLL_S)
+            await asyncio.sleep(READY_POLL_S)
 
     async def _until_gone(self, child: _Child) -> None:
         process = child.process
@@ -222,15 +237,12 @@ class Supervisor:
                 _LOG.warning("process.killed", name=child.program.name, after_s=child.program.stop_max_s)
                 process.kill()
                 deadline = float("inf")
-            await self._doze(READY_POLL_S)
+            await asyncio.sleep(READY_POLL_S)
         child.process, child.identity = None, None
-
-    @staticmethod
-    async def _doze(seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
     def _tail(self, name: str) -> str:
         try:
-            return self.log_of(name).read_text(errors="replace")[-LOG_TAIL_CHARS:].strip()
+            log = self.log_of(name)
+            return "" if log is None else log.read_text(errors="replace")[-LOG_TAIL_CHARS:].strip()
         except OSError:
             return ""

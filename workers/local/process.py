@@ -102,6 +102,16 @@ def command_line(pid: int) -> str:
     ).stdout.strip()
 
 
+def memory_kib(pid: int) -> int:
+    """Memory of a process in KiB, shared pages counted by their share (PSS) where the system tells; 0: unknown."""
+    for file, title in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+                if line.startswith(title):
+                    return int(line.split()[1])
+    return 0
+
+
 def stop(identity: Identity, how: signal.Signals, wait_s: float) -> bool:
     """Signal a process (ours or an orphan) and wait for its end; after `wait_s` seconds kill it.  False: it had to be killed."""
     if not is_running(identity):
@@ -156,18 +166,19 @@ def account_options(account: Account | None) -> dict[str, Any]:
 def spawn(
     words: Sequence[str],
     *,
-    log: Path,
+    log: Path | None,
     cwd: Path,
     env: Mapping[str, str],
     death_signal: signal.Signals,
     account: Account | None = None,
     handles: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own (Ctrl-C reaches us alone), its output appended to `log`.
+    """Start a process in a session of its own (Ctrl-C reaches us alone), its output appended to `log` (None: ours).
 
     When the starting thread ends, it gets `death_signal`.  `handles` are open files it inherits.
     """
-    with log.open("ab") as output:
+    with contextlib.ExitStack() as stack:
+        output = None if log is None else stack.enter_context(log.open("ab"))
         return subprocess.Popen(
             list(words),
             stdin=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ class Server(Protocol):
     name: str
     stop_signal: signal.Signals
     stop_max_s: float
+    start_max_s: float
     port: int
     home: Path
     account: Account | None
