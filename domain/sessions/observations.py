@@ -28,11 +28,16 @@ class Tokens(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """`agent_id` is set when it happened inside a subagent; `prompt_id` names the turn (Codex: its turn id)."""
+    """`agent_id` is set when it happened inside a subagent; `prompt_id` names the turn (Codex: its turn id).
+
+    `stand_in` marks what a channel tells without any id that another channel shares (Codex' and Gemini's telemetry): a
+    stand-in counts only in sessions where no other channel tells observations of the same class.
+    """
 
     at: datetime
     agent_id: str | None = None
     prompt_id: str | None = None
+    stand_in: bool = False
 
 
 class SourceSeen(Observation, frozen=True, kw_only=True):

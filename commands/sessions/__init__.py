@@ -1,0 +1,22 @@
+"""Take in what agents say, and open, end and time out sessions.
+
+Answers are given after the commit.  All ingestion is idempotent: a fact told twice is a `duplicate`, whatever road it took.
+"""
+
+from __future__ import annotations
+
+from commands.sessions.hooks import ingest_bare_hook, ingest_hooks
+from commands.sessions.items import ingest_items
+from commands.sessions.lifecycle import end_session, start_session, time_out_session
+from commands.sessions.telemetry import TelemetryAnswer, ingest_telemetry
+
+__all__ = [
+    "TelemetryAnswer",
+    "end_session",
+    "ingest_bare_hook",
+    "ingest_hooks",
+    "ingest_items",
+    "ingest_telemetry",
+    "start_session",
+    "time_out_session",
+]

@@ -1,0 +1,166 @@
+"""What all three channels share: whose data it is, when it happened, and appending facts stream by stream."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from commands.bus import Principal
+from domain.kernel import Event, Sealed, Stream, fact_id
+from domain.organizations.events import PersonObserved
+from domain.sessions.coerce import part
+from domain.sessions.split import Cut, content_text
+from eventstore.port import BATCH_EVENTS_MAX, Append, EventStore, NewEvent, Status, StoreUnavailableError
+from schemas.ingest import Person
+
+CLOCK_AHEAD_MAX = timedelta(minutes=5)  # a client's clock further ahead is wrong, and the server's is used for reading
+CLOCK_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)  # no agent we know is older
+ID_CHARS_MAX = 200  # longest session id and kind
+EMAIL_CHARS_MAX = 320
+
+
+class People:
+    """Who works: the key's owner, or whom a record names by e-mail (then the id is a keyed hash of the address)."""
+
+    __slots__ = ("_known", "_principal", "_secret", "observed")
+
+    def __init__(self, principal: Principal, secret: bytes) -> None:
+        self._principal = principal
+        self._secret = secret
+        self._known: dict[tuple[str, str | None], UUID] = {}
+        self.observed: dict[UUID, list[tuple[str, PersonObserved]]] = {}
+
+    def of(self, user: Person | None) -> UUID:
+        """The data subject of a record that names `user`, or nobody."""
+        email = user.email.strip().lower() if user is not None and user.email else ""
+        if user is None or not email or len(email) > EMAIL_CHARS_MAX:
+            return self._principal.person_id
+        if (known := self._known.get((email, user.name))) is not None:
+            return known
+        person_id = person_id_of(self._secret, self._principal.org_id, email)
+        self._known[email, user.name] = person_id
+        name = Sealed(person_id, user.name) if user.name else None
+        seen = PersonObserved(person_id=person_id, email=Sealed(person_id, email), name=name)
+        told = f"{email}|{user.name or ''}"
+        key = f"observed|{_keyed(self._secret, self._principal.org_id, told)}"
+        self.observed.setdefault(person_id, []).append((key, seen))
+        return person_id
+
+
+def person_id_of(secret: bytes, org_id: UUID, email: str) -> UUID:
+    """The id of the person behind an e-mail address in one organization; version 8, so never taken for a random one."""
+    value = int(_keyed(secret, org_id, email.strip().lower()), 16)
+    value = value & ~(0xF << 76) | 8 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def _keyed(secret: bytes, org_id: UUID, text: str) -> str:
+    return hmac.digest(secret or b"crewkit", org_id.bytes + text.encode(), "sha256").hex()[:32]
+
+
+def occurred(told: datetime | None, received_at: datetime, attrs: dict[str, Any]) -> datetime:
+    """The client's time as it is; where it is plainly wrong, `derived.at` in `attrs` says what readers shall use."""
+    if told is None:
+        return received_at
+    at = told.replace(tzinfo=UTC) if told.tzinfo is None else told
+    if at > received_at + CLOCK_AHEAD_MAX or at < CLOCK_EARLIEST:
+        attrs["derived"] = {**part(attrs.get("derived")), "at": received_at.isoformat()}
+    return at
+
+
+def sealed(person_id: UUID, content: Mapping[str, Any]) -> tuple[Sealed | None, Cut | None]:
+    """The content as text to be sealed for a person; None where there is none."""
+    if not content:
+        return None, None
+    cut = content_text(cast("dict[str, Any]", content))
+    return Sealed(person_id, cut.text), cut
+
+
+def usable_id(value: Any) -> bool:
+    """Whether a value can name a session or a kind."""
+    return type(value) is str and 0 < len(value) <= ID_CHARS_MAX and value.isprintable()
+
+
+class Batch:
+    """Facts grouped by stream.  `told` gives a fact its id; `commit` appends every group, at once and side by side."""
+
+    __slots__ = ("_groups", "_org_id")
+
+    def __init__(self, org_id: UUID) -> None:
+        self._org_id = org_id
+        self._groups: dict[Stream, _Group] = {}
+
+    def add(self, stream: Stream, natural_key: str, event: Event, index: int) -> UUID:
+        """Note a fact; `index` is its place in the request.  Answers the fact's id."""
+        group = self._groups.get(stream)
+        if group is None:
+            group = self._groups[stream] = _Group(stream.uuid(self._org_id))
+        event_id = fact_id(group.uuid, natural_key)
+        if event_id in group.ids:
+            group.repeated.append(index)
+        else:
+            group.ids.add(event_id)
+            group.events.append(NewEvent(event, event_id))
+            group.indexes.append(index)
+        return event_id
+
+    async def commit(self, store: EventStore, principal: Principal, people: People) -> tuple[set[int], int]:
+        """Append everything.  Answers the indexes of duplicates and the highest position.
+
+        Raises:
+            StoreUnavailableError: some stream could not be appended; sending all again is safe.
+        """
+        for person_id, seen in people.observed.items():
+            for key, event in seen:
+                self.add(Stream("Person", str(person_id)), key, event, -1)
+        results = await asyncio.gather(
+            *(_append(store, principal, stream, group) for stream, group in self._groups.items()),
+            return_exceptions=True,
+        )
+        duplicates: set[int] = set()
+        position = 0
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            duplicates |= result[0]
+            position = max(position, result[1])
+        return duplicates, position
+
+
+class _Group:
+    __slots__ = ("events", "ids", "indexes", "repeated", "uuid")
+
+    def __init__(self, uuid: UUID) -> None:
+        self.uuid = uuid
+        self.events: list[NewEvent] = []
+        self.indexes: list[int] = []
+        self.ids: set[UUID] = set()
+        self.repeated: list[int] = []
+
+
+async def _append(store: EventStore, principal: Principal, stream: Stream, group: _Group) -> tuple[set[int], int]:
+    duplicates, position = set(group.repeated), 0
+    for start in range(0, len(group.events), BATCH_EVENTS_MAX):
+        outcome = await store.append(
+            Append(
+                org_id=principal.org_id,
+                stream=stream,
+                events=group.events[start : start + BATCH_EVENTS_MAX],
+                facts=True,
+                meta=principal.meta(),
+            )
+        )
+        if outcome.status not in {Status.OK, Status.DUPLICATE}:
+            raise StoreUnavailableError(f"facts of {stream.kind} were answered with {outcome.status.value}")
+        duplicates.update(group.indexes[start + index] for index in outcome.duplicates)
+        position = max(position, outcome.position)
+    return duplicates, position
+
+
+def indexes_of(duplicates: Iterable[int]) -> int:
+    """How many of the request's own records were duplicates (people are not a part of the request)."""
+    return sum(index >= 0 for index in duplicates)

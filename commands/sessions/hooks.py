@@ -1,0 +1,126 @@
+"""Hook events, in batches from our own client or bare from an agent that posts them over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from commands.bus import Principal
+from commands.sessions.facts import Batch, People, indexes_of, occurred, sealed, usable_id
+from domain.kernel import Stream
+from domain.sessions.coerce import moment
+from domain.sessions.events import Context, HookRecorded
+from domain.sessions.keys import hook_key
+from domain.sessions.split import split_hook
+from eventstore.port import EventStore
+from schemas.ingest import EventResult, HookEnvelope, IngestAnswer
+
+NOWHERE = Context()
+
+
+async def ingest_hooks(
+    store: EventStore,
+    principal: Principal,
+    envelopes: Sequence[HookEnvelope],
+    *,
+    received_at: datetime,
+    session_id: str | None = None,
+    person_secret: bytes = b"",
+) -> IngestAnswer:
+    """Store hook events, one result per envelope in the order given.
+
+    Unknown kinds are accepted.  Rejected is only what cannot be filed: no usable `session_id` or `hook_event_name` in the
+    payload.  `session_id` is the crewkit session the caller posted to; `person_secret` keys the ids of people named by
+    e-mail.
+
+    Raises:
+        StoreUnavailableError: nothing is promised; sending the same batch again is safe.
+    """
+    people, batch = People(principal, person_secret), Batch(principal.org_id)
+    results: list[EventResult] = []
+    for index, envelope in enumerate(envelopes):
+        reason = refusal(envelope.payload) or _agent_refusal(envelope.agent)
+        if reason is not None:
+            results.append(EventResult(index, "rejected", reason, envelope.id))
+            continue
+        event, key = hook_fact(envelope, people, received_at, session_id)
+        event_id = batch.add(Stream("LlmSession", event.llm_session_id), key, event, index)
+        results.append(EventResult(index, "accepted", None, str(event_id)))
+    duplicates, position = await batch.commit(store, principal, people)
+    for index in duplicates:
+        if index >= 0:
+            results[index] = EventResult(index, "duplicate", None, results[index].id)
+    rejected = sum(result.status == "rejected" for result in results)
+    duplicate = indexes_of(duplicates)
+    return IngestAnswer(len(results) - rejected - duplicate, duplicate, rejected, position, results)
+
+
+async def ingest_bare_hook(
+    store: EventStore,
+    principal: Principal,
+    agent: str,
+    payload: dict[str, Any],
+    *,
+    received_at: datetime,
+    person_secret: bytes = b"",
+) -> IngestAnswer:
+    """Store one hook event as the agent itself posted it.
+
+    It carries no stamp of ours: an exact repeat of a payload without ids is a duplicate.
+    """
+    envelope = HookEnvelope(payload=payload, agent=agent)
+    return await ingest_hooks(store, principal, [envelope], received_at=received_at, person_secret=person_secret)
+
+
+def refusal(payload: dict[str, Any]) -> str | None:
+    """Why a payload cannot be filed, naming the field and what was expected; None when it can."""
+    for field in ("session_id", "hook_event_name"):
+        if not usable_id(payload.get(field)):
+            found = payload.get(field)
+            got = (
+                "nothing"
+                if found is None
+                else f"{type(found).__name__} of {len(found)} characters"
+                if (type(found) is str)
+                else type(found).__name__
+            )
+            return f"payload.{field}: expected 1 to 200 printable characters, got {got}"
+    return None
+
+
+def _agent_refusal(agent: str) -> str | None:
+    return None if usable_id(agent) else "agent: expected 1 to 200 printable characters"
+
+
+def hook_fact(
+    envelope: HookEnvelope, people: People, received_at: datetime, session_id: str | None
+) -> tuple[HookRecorded, str]:
+    """The fact to store, and its natural key."""
+    payload = envelope.payload
+    llm_session_id: str = payload["session_id"]
+    attrs, rest = split_hook(payload, envelope.agent)
+    told = envelope.at or moment(envelope.captured_at) or moment(payload.get("timestamp"))
+    at = occurred(told, received_at, attrs)
+    person_id = people.of(envelope.user)
+    content, cut = sealed(person_id, rest)
+    work_id = session_id or envelope.session_id
+    if work_id == llm_session_id:
+        work_id = None
+    here = envelope.repo or envelope.branch or envelope.commit or envelope.project or work_id
+    event = HookRecorded(
+        agent=envelope.agent,
+        llm_session_id=llm_session_id,
+        kind=payload["hook_event_name"],
+        occurred_at=at,
+        person_id=person_id,
+        attrs=attrs,
+        content=content,
+        context=Context(envelope.repo, envelope.branch, envelope.commit, envelope.project, work_id)
+        if here
+        else NOWHERE,
+        cut_bytes=cut.cut_bytes if cut else 0,
+        sha256=cut.sha256 if cut else None,
+    )
+    occurrence = envelope.id or (str(envelope.at or envelope.captured_at or ""))
+    return event, hook_key(payload, occurrence)

@@ -1,0 +1,121 @@
+"""Transcript lines: of Claude's main and subagent files, Codex' rollouts, Gemini's chat files, or any agent's messages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from commands.bus import Principal
+from commands.sessions.facts import Batch, People, indexes_of, occurred, sealed, usable_id
+from domain.kernel import Stream
+from domain.sessions.coerce import count, moment, part, text
+from domain.sessions.events import Context, TranscriptRecorded
+from domain.sessions.keys import item_key, subagent_key
+from domain.sessions.split import split_item
+from eventstore.port import EventStore
+from schemas.ingest import EventResult, IngestAnswer, ItemBatch
+
+SUBAGENT_KIND = "subagent"  # the kind of the fact made of a subagent's .meta.json
+
+
+async def ingest_items(
+    store: EventStore,
+    principal: Principal,
+    llm_session_id: str,
+    batch: ItemBatch,
+    *,
+    received_at: datetime,
+    person_secret: bytes = b"",
+) -> IngestAnswer:
+    """Store lines of a transcript, in the order of the file; one result per line.  Safe to repeat.
+
+    Lines without a time of their own (Claude's `cost-state`) take the time of the line before them.
+
+    Raises:
+        StoreUnavailableError: nothing is promised; sending the same batch again is safe.
+    """
+    people, facts = People(principal, person_secret), Batch(principal.org_id)
+    lines = _Lines(llm_session_id, batch, people, received_at)
+    stream = Stream("LlmSession", llm_session_id)
+    results: list[EventResult] = []
+    for index, line in enumerate(batch.items):
+        if not line:
+            results.append(EventResult(index, "rejected", "expected a JSON object with at least one field"))
+            continue
+        event = lines.fact(line)
+        event_id = facts.add(stream, item_key(line, batch.agent), event, index)
+        results.append(EventResult(index, "accepted", None, str(event_id)))
+    if batch.meta and batch.subagent_id:
+        note = {**batch.meta, "type": SUBAGENT_KIND, "agentId": batch.subagent_id}
+        facts.add(stream, subagent_key(batch.subagent_id, batch.meta), lines.fact(note), -1)
+    duplicates, position = await facts.commit(store, principal, people)
+    for index in duplicates:
+        if index >= 0:
+            results[index] = EventResult(index, "duplicate", None, results[index].id)
+    rejected = sum(result.status == "rejected" for result in results)
+    duplicate = indexes_of(duplicates)
+    return IngestAnswer(len(results) - rejected - duplicate, duplicate, rejected, position, results)
+
+
+def kind_of(line: dict[str, Any]) -> str:
+    """A line's type, with its subtype after a dot: `system.compact_boundary`, `attachment.model`, `event_msg.error`."""
+    kind = line.get("type") or line.get("role") or ("header" if "sessionId" in line else "unknown")
+    inner = line.get("subtype") or part(line.get("attachment")).get("type") or part(line.get("payload")).get("type")
+    name = f"{kind}.{inner}" if type(inner) is str and inner else kind
+    return name if usable_id(name) else "unknown"
+
+
+class _Lines:
+    """Makes facts of the lines of one batch; carries the time and Codex' model from line to line."""
+
+    def __init__(self, llm_session_id: str, batch: ItemBatch, people: People, received_at: datetime) -> None:
+        self._llm_session_id = llm_session_id
+        self._batch = batch
+        self._person_id = people.of(batch.user)
+        self._context = Context(batch.repo, batch.branch, batch.commit, batch.project)
+        self._received_at = received_at
+        self._last_at: datetime | None = None
+        self._model: str | None = None
+
+    def fact(self, line: dict[str, Any]) -> TranscriptRecorded:
+        """The fact to store."""
+        attrs, rest = split_item(line, self._batch.agent)
+        self._carry(line, attrs)
+        told = moment(line.get("timestamp")) or self._last_at or _ended(line)
+        if "timestamp" in line:
+            self._last_at = told
+        at = occurred(told, self._received_at, attrs)
+        content, cut = sealed(self._person_id, rest)
+        return TranscriptRecorded(
+            agent=self._batch.agent,
+            llm_session_id=self._llm_session_id,
+            kind=kind_of(line),
+            occurred_at=at,
+            person_id=self._person_id,
+            attrs=attrs,
+            content=content,
+            context=self._context,
+            cut_bytes=cut.cut_bytes if cut else 0,
+            sha256=cut.sha256 if cut else None,
+        )
+
+    def _carry(self, line: dict[str, Any], attrs: dict[str, Any]) -> None:
+        """Tell a line what only its file or an earlier line knows."""
+        known: dict[str, Any] = {}
+        if self._batch.subagent_id and "agentId" not in line:
+            known["agent_id"] = self._batch.subagent_id
+        if self._batch.agent == "codex":
+            payload = part(line.get("payload"))
+            self._model = (
+                text(payload.get("model")) or text(part(payload.get("thread_settings")).get("model")) or self._model
+            )
+            if line.get("type") == "token_usage_record" and self._model:
+                known["model"] = self._model
+        if known:
+            attrs["derived"] = {**part(attrs.get("derived")), **known}
+
+
+def _ended(line: dict[str, Any]) -> datetime | None:
+    """When a run ended, as its `cost-state` tells it (milliseconds)."""
+    began, lasted = count(line.get("startTime")), count(line.get("totalDuration"))
+    return moment(began + (lasted or 0)) if began else None
