@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin
 import asyncpg
 import msgspec
 
-from eventstore.database import API_ROLE, Connection
+from eventstore.database import API_ROLE, Connection, Pool
 from projections.base import Key, Projection, Table
 
 SCHEMA = "crewkit"
@@ -142,7 +142,7 @@ class StoredTable(Generic[RowT]):
                 found[n] = list(map(column.store, found[n]))
         return found
 
-    async def load(self, connection: Connection, keys: Sequence[Key]) -> list[RowT]:
+    async def load(self, connection: Connection | Pool, keys: Sequence[Key]) -> list[RowT]:
         """The rows of `keys` that exist, in any order."""
         if not keys:
             return []

@@ -12,8 +12,6 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.database import Connection, Pool
-
 EVENTS_MAX = 1_000  # events in one block
 BYTES_MAX = 512 * 1024  # bytes in one block; NATS refuses messages above 1 MB by default
 FIRST = "Crewkit-First"
@@ -65,20 +63,6 @@ class Block(msgspec.Struct, frozen=True):
     def headers(self) -> dict[str, str]:
         """The first and last position and the last event's id, readable without the payload."""
         return {FIRST: str(self.first), LAST: str(self.last), LAST_ID: str(self.last_id)}
-
-
-PAGE_SQL = """
-SELECT e.position, e.org_id, e.stream_id, s.kind, s.id, e.version, e.type, e.event_id, e.recorded_at, e.data, e.meta
-  FROM crewkit.event e
-  JOIN crewkit.stream s USING (stream_id)
- WHERE e.position > $1 AND e.position <= $2
- ORDER BY e.position
-"""
-
-
-async def read_page(source: Connection | Pool, after: int, limit: int) -> list[Stored]:
-    """Up to `limit` rows after a position, as Postgres keeps them: positions have no gaps, so a range is a page."""
-    return [Stored(*record) for record in await source.fetch(PAGE_SQL, after, after + limit)]
 
 
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode

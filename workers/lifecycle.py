@@ -51,7 +51,7 @@ class Backoff:
 
     def next_s(self) -> float:
         """Seconds to wait before the next try."""
-        pause_s = min(self._first_s * 2 ** min(self.tries, 16), self._max_s)
+        pause_s = min(self._first_s * float(2 ** min(self.tries, 16)), self._max_s)
         self.tries += 1
         return pause_s * (0.75 + random.random() / 4)  # noqa: S311  spreads load, guards nothing
 

@@ -26,8 +26,9 @@ from nats.js.errors import NotFoundError
 
 from eventstore.database import WORKER_ROLE, Connection, connect_pool
 from eventstore.settings import Settings
-from workers.blocks import LAST, LAST_ID, Block, Names, Stored, cut, read_page
+from workers.blocks import LAST, LAST_ID, Block, Names, cut
 from workers.lifecycle import Backoff, database_url, nats_url, retry_forever, until_cancelled, wait_any
+from workers.log import LogReader
 
 log = structlog.get_logger("relay")
 
@@ -181,6 +182,7 @@ class Term:
         stop: asyncio.Event,
     ) -> None:
         self._connection = connection
+        self._log = LogReader(connection)
         self._js = client.jetstream(timeout=ACK_S)
         self._names = names
         self._wake = wake
@@ -230,7 +232,7 @@ class Term:
         try:
             while not self._stop.is_set() and not self._lost.is_set():
                 self._wake.clear()
-                rows = await self._page()
+                rows = await self._log.page(self._read, PAGE_EVENTS)
                 if not rows:
                     await wait_any(POLL_S, self._wake, self._lost, self._stop)
                     continue
@@ -249,9 +251,6 @@ class Term:
             self._in_flight.clear()
         if self._lost.is_set():
             raise nats.errors.ConnectionClosedError
-
-    async def _page(self) -> list[Stored]:
-        return await read_page(self._connection, self._read, PAGE_EVENTS)
 
     async def _publish(self, block: Block) -> None:
         headers = {

@@ -1,0 +1,196 @@
+"""Folding a batch in memory and writing what changed: the part that live runs and rebuilds share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, get_type_hints
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from domain.kernel import Event, Sealed
+from domain.organizations.events import SubjectShredded
+from eventstore.database import Connection, Pool
+from eventstore.port import Recorded
+from eventstore.sealing import KeyRing
+from projections.base import Key, Projection, Rows, Table
+from projections.tables import StoredTable
+
+log = structlog.get_logger("projector")
+
+ROWS_MAX = 50_000  # rows kept in memory between batches, per projection
+SEEN_MAX = 1_000_000  # keys of a new generation remembered, so that new rows need not be asked for
+
+
+class FoldError(Exception):
+    """The event at `position` cannot be folded; the ones before it can."""
+
+    def __init__(self, position: int, cause: BaseException | str) -> None:
+        super().__init__(cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}")
+        self.position = position
+
+
+class OpenedTexts:
+    """`projections.base.Services`: opens sealed text with keys that `prepare` has fetched for the batch."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._sealed_fields: dict[type[Event], tuple[str, ...]] = {}
+
+    def open_text(self, recorded: Recorded, sealed: Sealed) -> str | None:
+        """The text, or None when the subject was erased."""
+        return self._ring.open(recorded.org_id, recorded.type, sealed)
+
+    async def prepare(self, events: Iterable[Recorded]) -> None:
+        """Fetch the keys of every subject whose sealed text is in `events`; forget those of erased subjects."""
+        subjects: dict[UUID, set[UUID]] = {}
+        for recorded in events:
+            event = recorded.event
+            if type(event) is SubjectShredded:
+                # The command destroyed the key before it told so; this drops our copy (and completes a cut-off command).
+                await self._ring.destroy(recorded.org_id, event.person_id)
+                continue
+            for name in self._fields(type(event)):
+                sealed = getattr(event, name)
+                if sealed is not None and sealed.box is not None:
+                    subjects.setdefault(recorded.org_id, set()).add(sealed.subject)
+        for org_id, wanted in subjects.items():
+            await self._ring.load(org_id, wanted)
+
+    def _fields(self, event_type: type[Event]) -> tuple[str, ...]:
+        found = self._sealed_fields.get(event_type)
+        if found is None:
+            hints = get_type_hints(event_type)
+            # `Sealed` and `Sealed | None`; events keep sealed text in fields of their own, never inside collections.
+            found = tuple(
+                name
+                for name in event_type.__struct_fields__
+                if hints[name] is Sealed or Sealed in getattr(hints[name], "__args__", ())
+            )
+            self._sealed_fields[event_type] = found
+        return found
+
+
+class Engine:
+    """The rows of one generation of one projection, as far as they are in memory."""
+
+    def __init__(
+        self, projection: Projection, stored: dict[str, StoredTable[Any]], texts: OpenedTexts, rows_max: int = ROWS_MAX
+    ) -> None:
+        self.projection = projection
+        self.stored = stored
+        self._texts = texts
+        self._rows_max = rows_max
+        self._rows = Rows()
+        self._recent: dict[str, set[Key]] = {}
+        self._absent: dict[str, set[Key]] = {}  # keys that the database does not hold
+        self._seen: set[int] | None = None
+
+    def starts_empty(self) -> None:
+        """The tables hold nothing: a key never met before needs no query.  Hashes are enough, a collision only asks."""
+        self._seen = set()
+
+    async def fold(self, events: Sequence[Recorded], source: Connection | Pool) -> None:
+        """Fold consecutive events; keys and missing rows are fetched first, in one query per table.
+
+        Raises:
+            FoldError: an event cannot be folded.  Rows in memory are then half done: `forget` them.
+        """
+        await self._texts.prepare(events)
+        await self._load(events, source)
+        fold, rows = self.projection.fold, self._rows
+        for recorded in events:
+            try:
+                fold(rows, recorded)
+            except Exception as error:
+                raise FoldError(recorded.position, error) from error
+
+    async def _load(self, events: Sequence[Recorded], source: Connection | Pool) -> None:
+        touches, known = self.projection.touches, self._rows.known
+        wanted: dict[str, set[Key]] = {}
+        tables: dict[str, Table[Any]] = {}
+        recent, absent = self._recent, self._absent
+        for recorded in events:
+            try:
+                for table, key in touches(recorded):
+                    name = table.name
+                    tables[name] = table
+                    recent.setdefault(name, set()).add(key)
+                    if not known(table, key) and key not in absent.get(name, ()):
+                        wanted.setdefault(name, set()).add(key)
+            except Exception as error:
+                raise FoldError(recorded.position, error) from error
+        for name, keys in wanted.items():
+            table = tables[name]
+            missing = set(keys)
+            for row in await self.stored[name].load(source, self._perhaps_stored(name, keys)):
+                self._rows.remember(table, row)
+                missing.discard(table.key_of(row))
+            absent.setdefault(name, set()).update(missing)
+
+    def _perhaps_stored(self, name: str, keys: set[Key]) -> list[Key]:
+        seen = self._seen
+        if seen is None:
+            return list(keys)
+        if len(seen) > SEEN_MAX:
+            self._seen = None
+            return list(keys)
+        asked: list[Key] = []
+        for key in keys:
+            mark = hash((name, key))
+            if mark in seen:
+                asked.append(key)
+            else:
+                seen.add(mark)
+        return asked
+
+    @property
+    def changed(self) -> int:
+        """How many rows must be written."""
+        return sum(len(self._rows.dirty(table)) for table in self.projection.tables)
+
+    async def write(self, connection: Connection, *, bulk: bool = False) -> int:
+        """Write changed rows; how many.  `bulk` copies those known to be new: only for who is alone on the generation."""
+        written = 0
+        for table in self.projection.tables:
+            rows = self._rows.dirty(table)
+            stored = self.stored[table.name]
+            written += len(rows)
+            if bulk and (absent := self._absent.get(table.name)):
+                fresh: list[msgspec.Struct] = []
+                rest: list[msgspec.Struct] = []
+                for row in rows:
+                    (fresh if table.key_of(row) in absent else rest).append(row)
+                await stored.copy(connection, fresh)
+                rows = rest
+            await stored.upsert(connection, rows)
+        return written
+
+    def committed(self) -> None:
+        """The write was committed: rows in memory equal the table's; keep a bounded number of them."""
+        self._rows.clear_dirty()
+        self._absent.clear()
+        if len(self._rows) > self._rows_max:
+            recent = sum(map(len, self._recent.values()))
+            self._rows.keep(self._recent if recent <= self._rows_max // 2 else {})
+            self._recent = {}
+
+    def forget(self) -> None:
+        """Rows in memory may be wrong: another instance wrote, or a fold or a commit failed."""
+        self._rows.forget()
+        self._recent.clear()
+        self._absent.clear()
+
+
+def notices_of(projection: Projection, events: Sequence[Recorded]) -> list[tuple[UUID, dict[str, Any]]]:
+    """What to announce about `events`, equal notices once.  One that cannot be made is logged: rows matter more."""
+    found: dict[bytes, tuple[UUID, dict[str, Any]]] = {}
+    for recorded in events:
+        try:
+            notice = projection.notice(recorded)
+            if notice is not None:
+                found[recorded.org_id.bytes + msgspec.json.encode(notice)] = (recorded.org_id, notice)
+        except Exception as error:  # noqa: BLE001
+            log.warning("projector.notice_failed", position=recorded.position, error=f"{type(error).__name__}: {error}")
+    return list(found.values())

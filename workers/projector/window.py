@@ -1,0 +1,89 @@
+"""The newest events in memory, shared by all projections of a process: what arrived by NATS and was not folded yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import msgspec
+
+from workers.blocks import decode
+from workers.log import Decoder, Item
+
+BYTES_MAX = 4 * 1024 * 1024  # of encoded blocks; whoever falls further behind reads Postgres
+
+
+class _Held:
+    """One block, decoded when the first projection asks for it."""
+
+    __slots__ = ("first", "items", "last", "payload", "size")
+
+    def __init__(self, first: int, last: int, payload: bytes) -> None:
+        self.first = first
+        self.last = last
+        self.payload = payload
+        self.size = len(payload)
+        self.items: list[Item] | None = None
+
+
+class Window:
+    """A bounded run of blocks in order.  It may have holes and may be empty: Postgres fills what it lacks."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._blocks: deque[_Held] = deque()
+        self._bytes = 0
+        self.listeners: set[asyncio.Event] = set()
+
+    @property
+    def last(self) -> int:
+        """The newest position held, 0 when empty."""
+        return self._blocks[-1].last if self._blocks else 0
+
+    def push(self, first: int, last: int, payload: bytes) -> None:
+        """Take in a block; repeats are dropped, an empty payload is only a wake-up."""
+        if payload and last > self.last:
+            self._blocks.append(_Held(first, last, payload))
+            self._bytes += len(payload)
+            while self._bytes > BYTES_MAX and len(self._blocks) > 1:
+                self._bytes -= self._blocks.popleft().size
+        for listener in self.listeners:
+            listener.set()
+
+    def after(self, position: int, limit: int) -> list[Item]:
+        """Up to `limit` consecutive events that follow `position`; empty when the next one is not here."""
+        start = len(self._blocks)
+        for block in reversed(self._blocks):  # readers are near the end
+            if block.last <= position:
+                break
+            start -= 1
+        found: list[Item] = []
+        expected = position + 1
+        for n in range(start, len(self._blocks)):
+            block = self._blocks[n]
+            if block.first > expected or len(found) >= limit:
+                break
+            found += self._items(block)[expected - block.first :]
+            expected = block.last + 1
+        return found[:limit]
+
+    def _items(self, block: _Held) -> list[Item]:
+        if block.items is None:
+            try:
+                items = self._decoder.items(decode(block.payload))
+            except msgspec.DecodeError:
+                items = []
+            whole = [item.position for item in items] == list(range(block.first, block.last + 1))
+            block.items = items if whole else []  # a block that is not what it says it is: read Postgres
+            block.payload = b""
+        return block.items
+
+    def trim(self, position: int) -> None:
+        """Forget blocks at or below `position`: everybody has passed them."""
+        while self._blocks and self._blocks[0].last <= position:
+            self._bytes -= self._blocks.popleft().size
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._blocks.clear()
+        self._bytes = 0
