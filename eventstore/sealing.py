@@ -12,7 +12,9 @@ import time
 from abc import ABC, abstractmethod
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
 
@@ -33,6 +35,7 @@ BOX_START = len(PREFIX) + 32 + 1  # where the base64 begins
 
 _WRAP_VERSION = b"\x01"
 _WRAP_LABEL = b"crewkit subject key 1"
+_TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class KeyNotReadyError(LookupError):
@@ -77,7 +80,24 @@ def unboxed(box: str) -> Sealed:
     """
     if not box.startswith((PREFIX, DARK_PREFIX)) or box[BOX_START - 1 : BOX_START] != ":":
         raise ValueError("expected sealed text ('sealed:1:…')")
-    return Sealed(UUID(box[len(PREFIX) : BOX_START - 1]), None, box)
+    return Sealed(_subject(box[len(PREFIX) : BOX_START - 1]), None, box)
+
+
+@lru_cache(maxsize=CACHE_KEYS_MAX)
+def _subject(text: str) -> UUID:
+    return UUID(text)
+
+
+class _Key:
+    """A subject's key at hand.  `cipher` None: destroyed.  `start` begins its boxes, `context` what they authenticate."""
+
+    __slots__ = ("cipher", "context", "start", "until")
+
+    def __init__(self, org_id: UUID, subject: UUID, cipher: AESGCM | None, until: float) -> None:
+        self.cipher = cipher
+        self.until = until
+        self.start = f"{DARK_PREFIX if cipher is None else PREFIX}{subject.hex}:"
+        self.context = org_id.bytes + subject.bytes
 
 
 class KeyRing(ABC):
@@ -88,7 +108,8 @@ class KeyRing(ABC):
             raise ValueError(f"the master key must have {KEY_BYTES} bytes")
         self._master = AESGCM(master)
         self._clock = clock
-        self._keys: dict[tuple[UUID, UUID], tuple[float, AESGCM | None]] = {}
+        # By the integers of organization and subject: hashing a UUID object costs more than sealing a name.
+        self._keys: dict[tuple[int, int], _Key] = {}
 
     def seal(self, org_id: UUID, event_type: str, sealed: Sealed) -> str:
         """The box for `sealed.text`; what is already boxed stays as it is.
@@ -99,12 +120,11 @@ class KeyRing(ABC):
         if sealed.box is not None:
             return sealed.box
         key = self._key(org_id, sealed.subject)
-        if key is None:
-            return f"{DARK_PREFIX}{sealed.subject.hex}:"
+        if key.cipher is None:
+            return key.start
         nonce = os.urandom(NONCE_BYTES)
-        text = (sealed.text or "").encode()
-        cipher = key.encrypt(nonce, text, _context(org_id, sealed.subject, event_type))
-        return f"{PREFIX}{sealed.subject.hex}:{urlsafe_b64encode(nonce + cipher).decode()}"
+        cipher = key.cipher.encrypt(nonce, (sealed.text or "").encode(), key.context + event_type.encode())
+        return key.start + b2a_base64(nonce + cipher, newline=False).translate(_TO_URL_SAFE).decode()
 
     def open(self, org_id: UUID, event_type: str, sealed: Sealed) -> str | None:
         """The text, or None when the subject's key was destroyed.  `event_type` is the stored type of the event.
@@ -118,12 +138,11 @@ class KeyRing(ABC):
         if sealed.box.startswith(DARK_PREFIX):
             return None
         key = self._key(org_id, sealed.subject)
-        if key is None:
+        if key.cipher is None:
             return None
         try:
             raw = urlsafe_b64decode(sealed.box[BOX_START:])
-            context = _context(org_id, sealed.subject, event_type)
-            return key.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], context).decode()
+            return key.cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], key.context + event_type.encode()).decode()
         except (InvalidTag, ValueError) as error:
             raise SealBrokenError(f"a box of {event_type} does not open with its subject's key") from error
 
@@ -146,7 +165,7 @@ class KeyRing(ABC):
     async def destroy(self, org_id: UUID, subject: UUID) -> None:
         """Destroy the key for ever, also one that was never made.  Other processes forget it within `CACHE_S`."""
         await self._destroy(org_id, subject)
-        self._keys[org_id, subject] = (self._clock() + CACHE_S, None)
+        self._keys[org_id.int, subject.int] = _Key(org_id, subject, None, self._clock() + CACHE_S)
 
     @abstractmethod
     async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
@@ -163,22 +182,25 @@ class KeyRing(ABC):
     def _unknown(self, org_id: UUID, subjects: Iterable[UUID]) -> list[UUID]:
         # Renewed when half of the time is over, so that a key cannot run out between `prepare` and `seal`.
         limit = self._clock() + CACHE_S / 2
-        return sorted({s for s in subjects if (entry := self._keys.get((org_id, s))) is None or entry[0] < limit})
+        return sorted(
+            {s for s in subjects if (key := self._keys.get((org_id.int, s.int))) is None or key.until < limit}
+        )
 
     def _remember(self, org_id: UUID, wrapped: dict[UUID, bytes | None], wanted: Sequence[UUID]) -> None:
         until = self._clock() + CACHE_S
         for subject in wanted:
             raw = wrapped.get(subject)
-            self._keys.pop((org_id, subject), None)
-            self._keys[org_id, subject] = (until, None if raw is None else AESGCM(self._unwrap(org_id, subject, raw)))
+            cipher = None if raw is None else AESGCM(self._unwrap(org_id, subject, raw))
+            self._keys.pop((org_id.int, subject.int), None)  # the oldest stand first
+            self._keys[org_id.int, subject.int] = _Key(org_id, subject, cipher, until)
         while len(self._keys) > max(CACHE_KEYS_MAX, len(wanted)):
             del self._keys[next(iter(self._keys))]
 
-    def _key(self, org_id: UUID, subject: UUID) -> AESGCM | None:
-        entry = self._keys.get((org_id, subject))
-        if entry is None or entry[0] < self._clock():
+    def _key(self, org_id: UUID, subject: UUID) -> _Key:
+        key = self._keys.get((org_id.int, subject.int))
+        if key is None or key.until < self._clock():
             raise KeyNotReadyError(f"the key of subject {subject} is not loaded")
-        return entry[1]
+        return key
 
     def _wrap(self, org_id: UUID, subject: UUID, key: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
@@ -230,7 +252,3 @@ class PostgresKeyRing(KeyRing):
     async def _destroy(self, org_id: UUID, subject: UUID) -> None:
         async with tenant(self._pool, org_id) as connection:
             await connection.execute(load("destroy_subject_key"), org_id, subject)
-
-
-def _context(org_id: UUID, subject: UUID, event_type: str) -> bytes:
-    return org_id.bytes + subject.bytes + event_type.encode()
