@@ -10,7 +10,7 @@ from domain.sessions.coerce import part, parts
 _EXIT_CODE = re.compile(r"(?:\AExit code |^Process exited with code |^Exit Code: )(-?\d{1,10})\b", re.MULTILINE)
 _KIND = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 _TOOL_ERROR = "<tool_use_error>"
-_LOCAL = ("<local-command-", "<command-name>", "<command-message>", "<bash-", "Caveat: The messages below")
+_LOCAL = ("<local-command-", "<command-name>", "<bash-", "Caveat: The messages below")
 _HEAD_CHARS_MAX = 4_000  # an exit code stands near the start
 
 
