@@ -22,9 +22,9 @@ from domain.sessions.observations import (
     Tokens,
     ToolCalled,
 )
-from domain.sessions.reading.common import at_of, error_text, unknown
+from domain.sessions.reading.common import at_of, error_text, own_name, unknown
 
-Read = Callable[[dict[str, Any], datetime, str | None, str | None], list[Seen]]
+Read = Callable[[ChannelFact, dict[str, Any], datetime, str | None, str | None], list[Seen]]
 _PREFIX = "claude_code."
 
 
@@ -39,10 +39,10 @@ def telemetry(fact: ChannelFact) -> list[Seen]:
     read = _LOGS.get(fact.kind.removeprefix(_PREFIX))
     if read is None:
         return unknown(fact)
-    return read(attrs, at_of(fact), text(attrs.get("agent_id")), text(attrs.get("prompt.id")))
+    return read(fact, attrs, at_of(fact), text(attrs.get("agent_id")), text(attrs.get("prompt.id")))
 
 
-def _nothing(_: dict[str, Any], __: datetime, ___: str | None, ____: str | None) -> list[Seen]:
+def _nothing(_: ChannelFact, __: dict[str, Any], ___: datetime, ____: str | None, _____: str | None) -> list[Seen]:
     return []
 
 
@@ -60,7 +60,9 @@ def source(attrs: dict[str, Any], at: datetime, model: str | None = None) -> Sou
     )
 
 
-def _api_request(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
+def _api_request(
+    fact: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
+) -> list[Seen]:
     written = tally(attrs.get("cache_creation_tokens"))
     hour = tally(attrs.get("cache_creation_1h_tokens"))
     minutes = max(tally(attrs.get("cache_creation_5m_tokens")), written - hour, 0)
@@ -82,7 +84,7 @@ def _api_request(attrs: dict[str, Any], at: datetime, agent: str | None, prompt:
             cache_write_1h=hour,
         ),
         # Without one (older versions, other providers) the record's own moment is all there is to name the call.
-        request_id=text(attrs.get("request_id")) or _own_name(attrs, at),
+        request_id=text(attrs.get("request_id")) or own_name(fact, at, text(attrs.get("event.sequence")) or ""),
         reported_pico_usd=cost,
         duration_ms=count(attrs.get("duration_ms")),
         ttft_ms=count(attrs.get("ttft_ms")),
@@ -96,12 +98,9 @@ def _api_request(attrs: dict[str, Any], at: datetime, agent: str | None, prompt:
     return [called, source(attrs, at, model if main else None)]
 
 
-def _own_name(attrs: dict[str, Any], at: datetime) -> str:
-    moment = text(attrs.get("event.timestamp")) or at.isoformat()
-    return f"at:{moment}:{text(attrs.get('event.sequence')) or ''}"
-
-
-def _api_failed(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
+def _api_failed(
+    fact: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
+) -> list[Seen]:
     error = text(attrs.get("status_code")) or text(attrs.get("error_type")) or text(attrs.get("error.type"))
     return [
         ModelFailed(
@@ -110,16 +109,20 @@ def _api_failed(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: 
             prompt_id=prompt,
             error=error_text(error),
             model=text(attrs.get("model")),
-            request_id=text(attrs.get("request_id")) or _own_name(attrs, at),
+            request_id=text(attrs.get("request_id")) or own_name(fact, at, text(attrs.get("event.sequence")) or ""),
         )
     ]
 
 
-def _refusal(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
-    return _api_failed({**attrs, "status_code": "refusal"}, at, agent, prompt)
+def _refusal(
+    fact: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
+) -> list[Seen]:
+    return _api_failed(fact, {**attrs, "status_code": "refusal"}, at, agent, prompt)
 
 
-def _user_prompt(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
+def _user_prompt(
+    _: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
+) -> list[Seen]:
     submitted = PromptSubmitted(
         at=at,
         agent_id=agent,
@@ -130,7 +133,9 @@ def _user_prompt(attrs: dict[str, Any], at: datetime, agent: str | None, prompt:
     return [submitted, source(attrs, at)]
 
 
-def _tool_decision(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
+def _tool_decision(
+    _: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
+) -> list[Seen]:
     tool_use_id = text(attrs.get("tool_use_id"))
     decision = text(attrs.get("decision")) or "unknown"
     name = text(attrs.get("tool_name"))
@@ -161,7 +166,9 @@ def _tool_decision(attrs: dict[str, Any], at: datetime, agent: str | None, promp
     return seen
 
 
-def _tool_result(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
+def _tool_result(
+    _: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
+) -> list[Seen]:
     tool_use_id = text(attrs.get("tool_use_id"))
     if tool_use_id is None:
         return []
@@ -182,11 +189,13 @@ def _tool_result(attrs: dict[str, Any], at: datetime, agent: str | None, prompt:
     ]
 
 
-def _mode(attrs: dict[str, Any], at: datetime, _: str | None, __: str | None) -> list[Seen]:
+def _mode(_: ChannelFact, attrs: dict[str, Any], at: datetime, __: str | None, ___: str | None) -> list[Seen]:
     return [SourceSeen(at=at, permission_mode=text(attrs.get("to_mode")) or text(attrs.get("permission_mode")))]
 
 
-def _compaction(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
+def _compaction(
+    _: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
+) -> list[Seen]:
     return [
         Compacted(
             at=at,
@@ -200,7 +209,7 @@ def _compaction(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: 
     ]
 
 
-def _subagent(attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
+def _subagent(_: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
     if agent is None:
         return []
     return [

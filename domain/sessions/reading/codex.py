@@ -27,7 +27,7 @@ from domain.sessions.observations import (
     TurnEnded,
 )
 from domain.sessions.reading import claude_hooks
-from domain.sessions.reading.common import at_of, derived_of, inclusive_tokens, unknown
+from domain.sessions.reading.common import at_of, derived_of, inclusive_tokens, own_name, unknown
 
 # The hooks call every shell tool `Bash`; the other channels use Codex' own names.
 _SHELL = frozenset({"exec_command", "shell", "shell_command", "local_shell", "local_shell_call", "unified_exec"})
@@ -168,7 +168,7 @@ def _item_completed(fact: ChannelFact, payload: dict[str, Any], at: datetime) ->
 
 def _user_message(fact: ChannelFact, payload: dict[str, Any], at: datetime) -> list[Seen]:
     """Older rollouts: a prompt without a turn id."""
-    prompt = _turn(payload) or f"line:{text(fact.attrs.get('ordinal')) or at.isoformat()}"
+    prompt = _turn(payload) or own_name(fact, at, text(fact.attrs.get("ordinal")) or "")
     return [PromptSubmitted(at=at, prompt_id=prompt, chars=count(derived_of(fact).get("prompt_chars")))]
 
 
@@ -181,7 +181,7 @@ def _aborted(_: ChannelFact, payload: dict[str, Any], at: datetime) -> list[Seen
 
 
 def _error(fact: ChannelFact, payload: dict[str, Any], at: datetime) -> list[Seen]:
-    name = f"line:{text(fact.attrs.get('ordinal')) or at.isoformat()}"
+    name = own_name(fact, at, text(fact.attrs.get("ordinal")) or "")
     return [ModelFailed(at=at, prompt_id=_turn(payload), error="error", request_id=name, stand_in=True)]
 
 
@@ -239,9 +239,8 @@ def telemetry(fact: ChannelFact) -> list[Seen]:
     """What one OTLP record says; metrics and spans repeat the log events or tell internals."""
     if isinstance(fact, TelemetryRecorded) and fact.signal != "log":
         return []
-    attrs, at = fact.attrs, at_of(fact)
     read = _LOGS.get(fact.kind.removeprefix("codex."))
-    return read(attrs, at) if read else unknown(fact)
+    return read(fact, fact.attrs, at_of(fact)) if read else unknown(fact)
 
 
 def _source(attrs: dict[str, Any], at: datetime) -> SourceSeen:
@@ -254,17 +253,17 @@ def _source(attrs: dict[str, Any], at: datetime) -> SourceSeen:
     )
 
 
-def _starts(attrs: dict[str, Any], at: datetime) -> list[Seen]:
+def _starts(_: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[Seen]:
     model = text(attrs.get("model"))
     return [RunStarted(at=at, source="startup", model=model, stand_in=True), _source(attrs, at)]
 
 
-def _user_prompt(attrs: dict[str, Any], at: datetime) -> list[Seen]:
-    name = f"otlp:{text(attrs.get('event.timestamp')) or at.isoformat()}"
+def _user_prompt(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[Seen]:
+    name = own_name(fact, at)
     return [PromptSubmitted(at=at, prompt_id=name, chars=count(attrs.get("prompt_length")), stand_in=True)]
 
 
-def _sse_event(attrs: dict[str, Any], at: datetime) -> list[Seen]:
+def _sse_event(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[Seen]:
     if attrs.get("event.kind") != "response.completed" or "input_token_count" not in attrs:
         return []
     tokens = inclusive_tokens(
@@ -274,8 +273,7 @@ def _sse_event(attrs: dict[str, Any], at: datetime) -> list[Seen]:
         attrs.get("cache_write_token_count"),
         attrs.get("reasoning_token_count"),
     )
-    moment = text(attrs.get("time_unix_nano")) if attrs.get("time_unix_nano") else None
-    name = f"otlp:{moment or text(attrs.get('event.timestamp')) or at.isoformat()}:{tokens.input}:{tokens.output}"
+    name = own_name(fact, at, tokens.input, tokens.output)
     called = ModelCalled(
         at=at,
         channel="telemetry",
@@ -289,7 +287,7 @@ def _sse_event(attrs: dict[str, Any], at: datetime) -> list[Seen]:
     return [called, _source(attrs, at)]
 
 
-def _decision(attrs: dict[str, Any], at: datetime) -> list[Seen]:
+def _decision(_: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[Seen]:
     own, name, told = text(attrs.get("call_id")), tool_name(attrs.get("tool_name")), text(attrs.get("decision"))
     accepted = told in {"approved", "approved_for_session", "approved_with_amendment", "accept"}
     source = text(attrs.get("source"))
@@ -308,7 +306,7 @@ def _decision(attrs: dict[str, Any], at: datetime) -> list[Seen]:
     return seen
 
 
-def _tool_result(attrs: dict[str, Any], at: datetime) -> list[Seen]:
+def _tool_result(_: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[Seen]:
     own = text(attrs.get("call_id"))
     if own is None:
         return []
@@ -327,11 +325,7 @@ def _tool_result(attrs: dict[str, Any], at: datetime) -> list[Seen]:
     ]
 
 
-def _nothing_told(_: dict[str, Any], __: datetime) -> list[Seen]:
-    return []
-
-
-_LOGS: dict[str, Callable[[dict[str, Any], datetime], list[Seen]]] = {
+_LOGS: dict[str, Callable[[ChannelFact, dict[str, Any], datetime], list[Seen]]] = {
     "conversation_starts": _starts,
     "user_prompt": _user_prompt,
     "sse_event": _sse_event,
@@ -347,6 +341,6 @@ _LOGS: dict[str, Callable[[dict[str, Any], datetime], list[Seen]]] = {
             "turn_ttft",
             "sandbox_outcome",
         ],
-        _nothing_told,
+        _nothing,
     ),
 }

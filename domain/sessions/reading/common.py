@@ -25,6 +25,14 @@ def derived_of(fact: ChannelFact) -> dict[str, Any]:
     return part(fact.attrs.get("derived"))
 
 
+def own_name(fact: ChannelFact, at: datetime, *more: Any) -> str:
+    """A name for what the vendor gave no id: the session and the record's own moment, so it is the record's alone."""
+    attrs = fact.attrs
+    nanos = attrs.get("time_unix_nano")
+    moment_told = nanos if type(nanos) is int and nanos else text(attrs.get("event.timestamp")) or at.isoformat()
+    return ":".join(map(str, (fact.llm_session_id, moment_told, *more)))
+
+
 def unknown(fact: ChannelFact) -> list[Seen]:
     """A kind we do not know."""
     return [Unknown(at=at_of(fact), kind=fact.kind)]

@@ -26,7 +26,7 @@ from domain.sessions.observations import (
     TurnEnded,
 )
 from domain.sessions.reading import claude_hooks
-from domain.sessions.reading.common import at_of, derived_of, unknown
+from domain.sessions.reading.common import at_of, derived_of, own_name, unknown
 
 _QUIET = frozenset({"BeforeModel", "AfterModel", "BeforeToolSelection", "BeforeTool", "PreCompress", "Notification"})
 
@@ -35,16 +35,15 @@ def hook(fact: ChannelFact) -> list[Seen]:
     """What one hook call says.  `PreCompress` fires before every model call and so says nothing."""
     attrs, at, kind = fact.attrs, at_of(fact), fact.kind
     derived = derived_of(fact)
-    moment = text(attrs.get("timestamp")) or at.isoformat()
     if kind == "BeforeAgent":
-        return [PromptSubmitted(at=at, prompt_id=f"hook:{moment}", chars=count(derived.get("prompt_chars")))]
+        return [PromptSubmitted(at=at, prompt_id=own_name(fact, at), chars=count(derived.get("prompt_chars")))]
     if kind == "AfterAgent":
-        return [TurnEnded(at=at, prompt_id=f"hook:{moment}")]
+        return [TurnEnded(at=at)]
     if kind == "AfterTool":
         code = derived.get("exit_code")
         status = "failed" if code is not None and code != 0 else "succeeded"
         name = text(attrs.get("tool_name"))
-        own = text(attrs.get("tool_use_id")) or f"hook:{moment}:{name}"
+        own = text(attrs.get("tool_use_id")) or own_name(fact, at, name)
         return [ToolCalled(at=at, tool_use_id=own, channel="hook", name=name, status=status)]
     return [] if kind in _QUIET else claude_hooks.hook(fact)
 
@@ -82,26 +81,26 @@ def telemetry(fact: ChannelFact) -> list[Seen]:
         return []
     read = _LOGS.get(fact.kind.removeprefix("gemini_cli."))
     if read is not None:
-        return read(fact.attrs, at_of(fact), text(fact.attrs.get("prompt_id")))
+        return read(fact, fact.attrs, at_of(fact), text(fact.attrs.get("prompt_id")))
     return [] if fact.kind.startswith("gemini_cli.") else unknown(fact)
 
 
-def _api_error(attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
+def _api_error(fact: ChannelFact, attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
     error = text(attrs.get("status_code")) or text(attrs.get("error_type")) or "unknown"
-    name, model = _name(attrs, at, prompt), text(attrs.get("model"))
+    name, model = own_name(fact, at), text(attrs.get("model"))
     return [ModelFailed(at=at, prompt_id=prompt, error=error, model=model, request_id=name)]
 
 
-def _user_prompt(attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
+def _user_prompt(_: ChannelFact, attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
     return [PromptSubmitted(at=at, prompt_id=prompt, chars=count(attrs.get("prompt_length")), stand_in=True)]
 
 
-def _compression(attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
+def _compression(_: ChannelFact, attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
     before, after = count(attrs.get("tokens_before")), count(attrs.get("tokens_after"))
     return [Compacted(at=at, prompt_id=prompt, trigger=None, phase="telemetry", pre_tokens=before, post_tokens=after)]
 
 
-def _config(attrs: dict[str, Any], at: datetime, _: str | None) -> list[Seen]:
+def _config(_: ChannelFact, attrs: dict[str, Any], at: datetime, __: str | None) -> list[Seen]:
     model, version = text(attrs.get("model")), text(part(attrs.get("resource")).get("service.version"))
     return [
         RunStarted(at=at, source="startup", model=model, stand_in=True),
@@ -109,11 +108,7 @@ def _config(attrs: dict[str, Any], at: datetime, _: str | None) -> list[Seen]:
     ]
 
 
-def _name(attrs: dict[str, Any], at: datetime, prompt: str | None) -> str:
-    return f"otlp:{prompt}:{text(attrs.get('event.timestamp')) or at.isoformat()}"
-
-
-def _api_response(attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
+def _api_response(fact: ChannelFact, attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
     model = text(attrs.get("model"))
     tokens = _tokens(
         attrs.get("input_token_count"),
@@ -129,7 +124,7 @@ def _api_response(attrs: dict[str, Any], at: datetime, prompt: str | None) -> li
         channel="telemetry",
         model=model,
         tokens=tokens,
-        request_id=_name(attrs, at, prompt),
+        request_id=own_name(fact, at),
         duration_ms=count(attrs.get("duration_ms")),
         query_source=text(attrs.get("role")),
     )
@@ -137,7 +132,7 @@ def _api_response(attrs: dict[str, Any], at: datetime, prompt: str | None) -> li
     return [called, SourceSeen(at=at, model=model, agent_version=version)]
 
 
-def _tool_call(attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
+def _tool_call(fact: ChannelFact, attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[Seen]:
     success = flag(attrs.get("success"))
     decision = text(attrs.get("decision"))
     status = None if success is None else "succeeded" if success else "failed"
@@ -147,7 +142,7 @@ def _tool_call(attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[
             at=at,
             prompt_id=prompt,
             stand_in=True,
-            tool_use_id=f"{_name(attrs, at, prompt)}:{name}",
+            tool_use_id=own_name(fact, at, name),
             channel="telemetry",
             name=name,
             status="denied" if decision == "reject" else status,
@@ -156,7 +151,7 @@ def _tool_call(attrs: dict[str, Any], at: datetime, prompt: str | None) -> list[
     ]
 
 
-_LOGS: dict[str, Callable[[dict[str, Any], datetime, str | None], list[Seen]]] = {
+_LOGS: dict[str, Callable[[ChannelFact, dict[str, Any], datetime, str | None], list[Seen]]] = {
     "api_response": _api_response,
     "api_error": _api_error,
     "user_prompt": _user_prompt,
