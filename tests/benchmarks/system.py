@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
@@ -199,3 +198,7 @@ async def check_projection(connection: asyncpg.Connection[Any]) -> None:
     shown = await connection.fetchval("SELECT count(*) FROM crewkit.llm_session")
     if streams != shown:
         raise RuntimeError(f"{streams} agent conversations are stored, the read model shows {shown}")
+    hooks = await connection.fetchval("SELECT count(*) FROM crewkit.event WHERE type = 'hook.recorded.v1'")
+    folded = await connection.fetchval("SELECT coalesce(sum(hook_facts), 0) FROM crewkit.llm_session")
+    if hooks != folded:
+        raise RuntimeError(f"{hooks} hook events are stored, the read model counts {folded}")

@@ -67,7 +67,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     against: str
     hold: Hold
     run: Callable[[Bench], Result]
-    full_only: bool = False
 
 
 class Line(msgspec.Struct, kw_only=True):
