@@ -22,12 +22,13 @@ _ARRAY32 = b"\xdd"  # msgpack: an array whose length is the next four bytes
 
 
 class Names(msgspec.Struct, frozen=True):
-    """What an installation calls its JetStream stream and its subjects."""
+    """What an installation calls its JetStream stream and its subjects; `bytes_max` is the room the stream may take."""
 
     stream: str = "CREWKIT"
     events: str = "crewkit.events"
     poke: str = "crewkit.poke"
     notices: str = "crewkit.notices"
+    bytes_max: int = 1024 * 1024 * 1024
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):

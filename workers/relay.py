@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, Header, PubAck, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from eventstore.database import WORKER_ROLE, Connection, connect_pool
 from eventstore.settings import Settings
@@ -40,7 +40,8 @@ STANDBY_S = 1.0  # between tries to become the active relay
 ACK_S = 5.0
 CONNECT_S = 2
 AGE_MAX_S = 24 * 3600.0
-BYTES_MAX = 1024 * 1024 * 1024
+BYTES_MIN = 16 * 1024 * 1024  # less room than this is no use
+NO_ROOM = 10047  # NATS: insufficient storage resources available
 DUPLICATE_WINDOW_S = 120.0
 
 
@@ -58,7 +59,7 @@ FAILURES = (
 )
 
 
-def stream_config(names: Names) -> StreamConfig:
+def stream_config(names: Names, bytes_max: int) -> StreamConfig:
     """Hours of events on disk, the oldest discarded first: the stream is a carrier, not the archive."""
     return StreamConfig(
         name=names.stream,
@@ -67,24 +68,38 @@ def stream_config(names: Names) -> StreamConfig:
         storage=StorageType.FILE,
         discard=DiscardPolicy.OLD,
         max_age=AGE_MAX_S,
-        max_bytes=BYTES_MAX,
+        max_bytes=bytes_max,
         duplicate_window=DUPLICATE_WINDOW_S,
     )
 
 
 async def ensure_stream(js: JetStreamContext, names: Names) -> None:
-    """Create the stream, or bring its limits up to date."""
-    wanted = stream_config(names)
+    """Create the stream, or bring its limits up to date.  A server with little room gets a smaller stream."""
     try:
         found = (await js.stream_info(names.stream)).config
     except NotFoundError:
-        await js.add_stream(wanted)
-        log.info("relay.stream_created", stream=names.stream)
+        await _create_stream(js, names)
         return
+    room = found.max_bytes if found.max_bytes and found.max_bytes > 0 else names.bytes_max
+    wanted = stream_config(names, min(names.bytes_max, room))
     fields = ("subjects", "discard", "max_age", "max_bytes", "duplicate_window")
     if any(getattr(found, field) != getattr(wanted, field) for field in fields):
         await js.update_stream(wanted)
         log.info("relay.stream_updated", stream=names.stream)
+
+
+async def _create_stream(js: JetStreamContext, names: Names) -> None:
+    bytes_max = names.bytes_max
+    while True:
+        try:
+            await js.add_stream(stream_config(names, bytes_max))
+        except APIError as error:
+            if error.err_code != NO_ROOM or bytes_max // 2 < BYTES_MIN:
+                raise
+            bytes_max //= 2
+        else:
+            log.info("relay.stream_created", stream=names.stream, bytes_max=bytes_max)
+            return
 
 
 async def run_relay(settings: Settings, names: Names | None = None) -> None:
