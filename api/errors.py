@@ -95,9 +95,8 @@ def translate(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, DomainError):
-        return ApiError(
-            _STATUS_OF_CODE.get(error.code, 409), str(error), code=error.code, details=_plain(error.details)
-        )
+        code = "validation_failed" if error.code == "validation_error" else error.code
+        return ApiError(_STATUS_OF_CODE.get(code, 409), str(error), code=code, details=_plain(error.details))
     if isinstance(error, StoreUnavailableError):
         return unavailable("the event store cannot take this now; retry with the same ids")
     if isinstance(error, msgspec.DecodeError):
@@ -114,14 +113,19 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     """Answer a failure raised while the request was served; unforeseen ones are logged once, here."""
     told = translate(error)
     request_id = request.scope.get("state", {}).get("request_id")
-    if told.status == 500:
-        _log.error("request.failed", request_id=request_id, error=type(error).__name__, exc_info=error)
+    log_unforeseen(told, error, request_id)
     return Response(
         error_bytes(told.code, told.message, told.details, request_id),
         status_code=told.status,
         media_type=MediaType.JSON,
         headers=told.headers,
     )
+
+
+def log_unforeseen(told: ApiError, error: Exception, request_id: str | None) -> None:
+    """Log what nobody expected; everything else is the caller's business."""
+    if told.status == 500:
+        _log.error("request.failed", request_id=request_id, error=type(error).__name__, exc_info=error)
 
 
 HANDLERS: ExceptionHandlersMap = {Exception: handle, HTTPException: handle, 500: handle}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Services:
     """Opened by the application's lifespan, reached through `services_of`."""
 
-    __slots__ = ("auth", "bus", "hub", "keyring", "limiter", "metrics", "notice", "pool", "settings", "store")
+    __slots__ = ("auth", "bus", "hub", "keyring", "limiter", "metrics", "notice", "person_secret", "pool", "settings", "store")
 
     def __init__(
         self,
@@ -38,8 +38,9 @@ class Services:
         limiter: RateLimiter,
         metrics: Metrics,
         notice: Callable[[Recorded], dict[str, Any] | None],
+        person_secret: bytes,
     ) -> None:
-        """`notice` says what the sessions projection announces about an event."""
+        """`notice` says what the sessions projection announces about an event; `person_secret` keys the ids of people."""
         self.settings = settings
         self.pool = pool
         self.store = store
@@ -50,6 +51,7 @@ class Services:
         self.limiter = limiter
         self.metrics = metrics
         self.notice = notice
+        self.person_secret = person_secret
 
 
 def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:

@@ -222,12 +222,17 @@ class Feed:
                 yield b": keep-alive\n\n"
 
     def _frames(self, items: list[Item], upto: int) -> list[bytes]:
+        # Up to the last item only: a large announcement comes in several messages of the same position.
         parts: list[bytes] = []
+        told = self._cursor
         for item in items:
             position = item.get("position", upto)
-            if isinstance(position, int) and position > self._cursor and wanted(item, self._session_id):
-                parts.append(frame(str(item.get("event", "notice")), position, item))
-        self._cursor = max(self._cursor, upto)
+            if not isinstance(position, int):
+                continue
+            if position > self._cursor and wanted(item, self._session_id):
+                parts.append(frame("notice", position, item))
+            told = max(told, position)
+        self._cursor = max(self._cursor, told)
         return parts
 
     async def _catch_up(self, upto: int) -> AsyncIterator[bytes]:
@@ -240,8 +245,10 @@ class Feed:
             for recorded in page:
                 if (item := self._services.notice(recorded)) is not None:
                     items.append({**item, "position": recorded.position})
-            for part in self._frames(items, page[-1].position if len(page) == CATCH_UP_EVENTS else upto):
+            last = page[-1].position if len(page) == CATCH_UP_EVENTS else upto
+            for part in self._frames(items, last):
                 yield part
+            self._cursor = max(self._cursor, last)
 
     async def _readable(self) -> int:
         """The position up to which the sessions projection can be read; the old cursor when the database is away."""

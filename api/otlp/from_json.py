@@ -7,9 +7,6 @@ from typing import Any
 import msgspec
 
 from api.otlp.values import (
-    LOGS,
-    METRICS,
-    TRACES,
     VALUE_DEPTH_MAX,
     Decoded,
     Undecodable,
@@ -201,5 +198,3 @@ def _point(
         else {"kind": kind, "count": whole(point.get("count")), "min": number(point.get("min")), "max": number(point.get("max"))},
     )
 
-
-__all__ = ["LOGS", "METRICS", "TRACES", "decode"]

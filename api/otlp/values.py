@@ -1,4 +1,4 @@
-"""What the JSON and the protobuf reading of OTLP share: names of signals, counting of refused records, small conversions."""
+"""What the JSON and the protobuf reading of OTLP share: counting of refused records, small conversions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import msgspec
 
 from schemas.otlp import OtlpRecord
 
-LOGS, METRICS, TRACES = "logs", "metrics", "traces"
 REASONS_MAX = 3  # different reasons named in a partial success
 VALUE_DEPTH_MAX = 32
 TEMPORALITIES = {
@@ -19,7 +18,6 @@ TEMPORALITIES = {
     "AGGREGATION_TEMPORALITY_DELTA": "delta",
     "AGGREGATION_TEMPORALITY_CUMULATIVE": "cumulative",
 }
-INT64_MAX = 2**63 - 1
 
 
 class Undecodable(Exception):

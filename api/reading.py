@@ -1,0 +1,105 @@
+"""Reading hook bodies in the shapes agents and scripts really send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from api.errors import ApiError, malformed
+from schemas.ingest import HookBatch, HookEnvelope
+
+EVENTS_MAX = 2_000  # envelopes in one request
+
+_batch = msgspec.json.Decoder(HookBatch)
+_any = msgspec.json.Decoder()
+
+
+def envelopes(body: bytes, agent: str = "claude") -> list[HookEnvelope]:
+    """The hook events in a body: a `HookBatch`, a list, one envelope, or bare hook payloads in any of these places.
+
+    Raises:
+        ApiError: 400 naming the path of the field and the expected type.
+    """
+    try:
+        found = _batch.decode(body).events
+    except msgspec.ValidationError as error:
+        found = _other_shapes(body, agent, error)
+    except msgspec.DecodeError as error:
+        raise malformed(error) from error
+    except RecursionError as error:
+        raise ApiError(400, "the body is nested too deeply", details={"field": "$"}) from error
+    if len(found) > EVENTS_MAX:
+        raise ApiError(
+            400,
+            f"$.events: expected at most {EVENTS_MAX} events, got {len(found)}",
+            details={"field": "$.events", "expected": f"at most {EVENTS_MAX} events"},
+        )
+    return found
+
+
+def bare(body: bytes) -> dict[str, Any]:
+    """One hook payload as an agent posts it.
+
+    Raises:
+        ApiError: 400, it is no JSON object.
+    """
+    tree = _tree(body)
+    if not isinstance(tree, dict):
+        raise _expected("$", "object", tree)
+    return tree
+
+
+def _tree(body: bytes) -> Any:
+    try:
+        return _any.decode(body)
+    except msgspec.DecodeError as error:
+        raise malformed(error) from error
+    except RecursionError as error:
+        raise ApiError(400, "the body is nested too deeply", details={"field": "$"}) from error
+
+
+def _other_shapes(body: bytes, agent: str, error: msgspec.ValidationError) -> list[HookEnvelope]:
+    tree = _tree(body)
+    if isinstance(tree, list):
+        return [_envelope(item, f"$[{index}]", agent) for index, item in enumerate(tree[: EVENTS_MAX + 1])]
+    if not isinstance(tree, dict):
+        raise _expected("$", "object", tree)
+    if "events" in tree:
+        events = tree["events"]
+        if isinstance(events, list) and any(_is_bare(item) for item in events):
+            _check_around(tree)
+            return [_envelope(item, f"$.events[{index}]", agent) for index, item in enumerate(events[: EVENTS_MAX + 1])]
+        raise malformed(error) from error
+    if _is_bare(tree) or "payload" in tree:
+        return [_envelope(tree, "$", agent)]
+    raise malformed(error) from error
+
+
+def _check_around(tree: dict[str, Any]) -> None:
+    """Whatever stands beside the events must be as the batch says."""
+    try:
+        msgspec.convert({**tree, "events": []}, HookBatch)
+    except msgspec.ValidationError as error:
+        raise malformed(error) from error
+
+
+def _is_bare(item: Any) -> bool:
+    return isinstance(item, dict) and "hook_event_name" in item and "payload" not in item
+
+
+def _envelope(item: Any, path: str, agent: str) -> HookEnvelope:
+    if _is_bare(item):
+        return HookEnvelope(payload=item, agent=agent)
+    try:
+        return msgspec.convert(item, HookEnvelope)
+    except msgspec.ValidationError as error:
+        raise malformed(error, prefix=path) from error
+
+
+def _expected(path: str, kind: str, got: Any) -> ApiError:
+    names = {dict: "object", list: "array", str: "str", int: "int", float: "float", bool: "bool", type(None): "null"}
+    found = names.get(type(got), type(got).__name__)
+    return ApiError(
+        400, f"{path}: Expected `{kind}`, got `{found}`", details={"field": path, "expected": kind, "got": found}
+    )
