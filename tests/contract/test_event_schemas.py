@@ -63,7 +63,7 @@ EXAMPLES: dict[str, Any] = {
 
 
 def example(schema: dict[str, Any], definitions: dict[str, Any], name: str = "") -> Any:
-    """A payload with every field filled in.  (The schema of a moment is that of any string; its name ends in `_at`.)"""
+    """A payload with every field filled in.  A moment has the schema of any string: its name ends in `_at`."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     if "anyOf" in schema:
