@@ -1,0 +1,506 @@
+"""From facts to rows: `build` makes the projection.  What is merged how: calls.py, turns.py, settle.py and tables.py.
+
+One fact touches its conversation and crewkit session and the rows of the ids it names, nothing else: totals that a row of
+another session could move (tokens, money, subagents' own totals) are summed when they are read (totals.py), so a call that
+changes its owner needs no correction anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from domain.sessions import observations as seen_
+from domain.sessions.events import (
+    ChannelFact,
+    HookRecorded,
+    SessionEnded,
+    SessionStarted,
+    SessionTimedOut,
+    TelemetryRecorded,
+    TranscriptRecorded,
+)
+from domain.sessions.observations import Seen
+from eventstore.port import Recorded
+from projections.base import Key, Projection, Rows, Services, Table
+from projections.sessions import calls, turns
+from projections.sessions.calls import Pricing
+from projections.sessions.merge import bounded, ident, larger, newest, short, smaller
+from projections.sessions.settle import settle_llm, settle_session, take_state
+from projections.sessions.tables import (
+    LLM_SESSION,
+    MODEL_CALL,
+    MODEL_CALL_ALIAS,
+    PROMPT,
+    SESSION,
+    SUBAGENT,
+    TABLES,
+    TALLY,
+    TOOL_CALL,
+    LlmSessionRow,
+    SessionRow,
+    TallyRow,
+)
+from projections.sessions.work import HOOK, TELEMETRY, TRANSCRIPT, Work
+
+Touch: TypeAlias = tuple[Table[Any], Key]
+Observe: TypeAlias = Callable[[ChannelFact], list[Seen]]
+Open: TypeAlias = Callable[[Recorded], dict[str, Any] | None]
+
+VERSION = 1
+MEMO_EVENTS_MAX = 8_192  # readings kept between `touches` and `fold`; more only costs reading again
+CHANNELS: dict[type, str] = {HookRecorded: HOOK, TelemetryRecorded: TELEMETRY, TranscriptRecorded: TRANSCRIPT}
+# Surroundings and totals are no activity: lines without a time (cost-state, a subagent's meta) carry that of their import.
+QUIET = frozenset(
+    {
+        seen_.SourceSeen,
+        seen_.TotalsStated,
+        seen_.TitleGiven,
+        seen_.Unknown,
+        seen_.Counted,
+        seen_.LinesChanged,
+        seen_.SubagentStarted,
+        seen_.SubagentEnded,
+    }
+)
+# Observations that may change the row of the subagent they name.
+BY_AGENT = (seen_.ToolCalled, seen_.ModelCalled, seen_.SubagentStarted, seen_.SubagentEnded)
+ONE_EACH: dict[type, str] = {
+    seen_.PermissionRequested: "permission_request",
+    seen_.ModelSwitched: "model_switch",
+    seen_.ModelFailed: "model_failure",
+}
+METRIC_COST = "metric_cost_pico_usd"
+
+
+def tally_of(seen: Seen) -> tuple[str, str | None, int] | None:
+    """Name, phase (None: the fact's channel) and amount of what is only counted."""
+    if (name := ONE_EACH.get(type(seen))) is not None:
+        return name, None, 1
+    match seen:
+        case seen_.Compacted(phase=phase):
+            return "compaction", short(phase), 1
+        case seen_.Counted(what=what, amount=amount) if what != METRIC_COST:
+            return ident(what), None, bounded(amount) or 0
+        case seen_.Unknown(kind=kind):
+            return ident(f"unknown:{kind}"), None, 1
+        case _:
+            return None
+
+
+def untold(_: Recorded) -> dict[str, Any] | None:
+    """Open nothing: titles and prompt texts stay unknown."""
+    return None
+
+
+class SessionsFold:
+    """`touches` and `fold` of the sessions projection; keeps a bounded memo so that a fact is read once for both."""
+
+    __slots__ = ("_memo", "_observe", "_open", "_pricing")
+
+    def __init__(self, observe: Observe, pricing: Pricing, open_text: Open) -> None:
+        self._observe = observe
+        self._pricing = pricing
+        self._open = open_text
+        self._memo: dict[int, tuple[Recorded, list[Seen]]] = {}
+
+    def _read(self, recorded: Recorded, fact: ChannelFact) -> list[Seen]:
+        known = self._memo.get(recorded.position)
+        if known is not None and known[0] is recorded:
+            return known[1]
+        seen = self._observe(fact)
+        if len(self._memo) >= MEMO_EVENTS_MAX:
+            self._memo.clear()
+        self._memo[recorded.position] = (recorded, seen)
+        return seen
+
+    def touches(self, recorded: Recorded) -> list[Touch]:
+        """Every row that the fold of this event may get."""
+        event = recorded.event
+        org = recorded.org_id
+        if isinstance(event, ChannelFact):
+            lid = ident(event.llm_session_id)
+            found: list[Touch] = [(LLM_SESSION, (org, lid)), (SESSION, (org, lid))]
+            work_id = event.context.work_id
+            if work_id and work_id != lid:
+                found.append((SESSION, (org, ident(work_id))))
+            channel = CHANNELS.get(type(event), TELEMETRY)
+            for seen in self._read(recorded, event):
+                if type(seen) is not seen_.SourceSeen:
+                    _touch(found, seen, org, lid, channel, recorded.event_id)
+            return found
+        if isinstance(event, SessionStarted | SessionEnded | SessionTimedOut):
+            return [(SESSION, (org, ident(event.session_id)))]
+        return []
+
+    def fold(self, rows: Rows, recorded: Recorded) -> None:
+        """Apply one event; one at or below the conversation's last position changes nothing."""
+        event = recorded.event
+        if isinstance(event, ChannelFact):
+            self._fold_fact(rows, recorded, event)
+        elif isinstance(event, SessionStarted | SessionEnded | SessionTimedOut):
+            fold_life(rows, recorded, event)
+
+    def _fold_fact(self, rows: Rows, recorded: Recorded, fact: ChannelFact) -> None:
+        org, lid = recorded.org_id, ident(fact.llm_session_id)
+        llm = rows.get(LLM_SESSION, (org, lid))
+        if llm is None:
+            llm = LlmSessionRow(org, lid, "", short(fact.agent) or "unknown")
+        elif recorded.position <= llm.last_position:
+            self._memo.pop(recorded.position, None)
+            return
+        llm.last_position = recorded.position
+        llm.last_recorded_at = larger(llm.last_recorded_at, recorded.recorded_at)
+        channel = CHANNELS.get(type(fact), TELEMETRY)
+        work = Work(rows, recorded, fact, lid, channel)
+        work.llm = llm
+        person = fact.person_id
+        if llm.person_id is not person and (llm.person_id is None or person < llm.person_id):
+            llm.person_id = person
+        seen = self._read(recorded, fact)
+        self._memo.pop(recorded.position, None)
+        self._count_fact(work)
+        moved = _take_context(work)
+        first = last = work.at(fact.occurred_at) if channel == HOOK else None
+        for one in seen:
+            kind = type(one)
+            if (handler := HANDLERS.get(kind)) is not None:
+                handler(work, one)
+            elif kind is seen_.ModelCalled:
+                self._model_called(work, one)
+            elif kind is seen_.PromptSubmitted:
+                turns.fold_prompt(work, one, self._open)  # type: ignore[arg-type]
+            if channel != HOOK and kind not in QUIET:
+                at = work.at(one.at)
+                first, last = smaller(first, at), larger(last, at)
+        self._finish(work, first, last, moved=moved)
+
+    def _model_called(self, work: Work, seen: Any) -> None:
+        calls.fold_model_call(work, seen, self._pricing)
+        if seen.agent_id is not None:
+            source = seen.query_source
+            real = source is not None and source.startswith(("agent", "subagent"))
+            row = turns.subagent(work, seen.agent_id)
+            row.model = larger(row.model, short(seen.model))
+            turns.put_subagent(work, row, real=real)
+
+    @staticmethod
+    def _count_fact(work: Work) -> None:
+        llm = work.llm
+        if work.channel == HOOK:
+            llm.hook_facts += 1
+        elif work.channel == TELEMETRY:
+            llm.telemetry_facts += 1
+        else:
+            llm.transcript_facts += 1
+
+    @staticmethod
+    def _finish(work: Work, first: datetime | None, last: datetime | None, *, moved: bool) -> None:
+        """Write the conversation back and carry what changed into its crewkit session."""
+        rows, llm, fact = work.rows, work.llm, work.fact
+        at = work.at(fact.occurred_at)
+        llm.seen_first_at, llm.seen_last_at = smaller(llm.seen_first_at, at), larger(llm.seen_last_at, at)
+        if first is not None:
+            llm.acted_first_at, llm.acted_last_at = smaller(llm.acted_first_at, first), larger(llm.acted_last_at, last)
+        was: str | None = llm.status
+        work_id = fact.context.work_id
+        named = bool(work_id) and llm.session_id == work.lid and ident(work_id or "") != work.lid
+        if llm.session_id == "" or named:
+            if named:
+                _leave_default(rows, llm)
+            llm.session_id = ident(work_id) if work_id else work.lid
+            was, moved = None, True
+        if work.changed or was is None:
+            settle_llm(llm)
+        rows.put(LLM_SESSION, llm)
+        session = _session_of(work)
+        if session is None:
+            return
+        old_last = session.last_activity_at
+        _span(session, llm)
+        session.last_recorded_at = larger(session.last_recorded_at, work.recorded.recorded_at)
+        if moved:
+            _carry_context(session, llm)
+        if work.changed or was is None:
+            take_state(session, llm, was)
+            settle_session(session)
+        else:
+            session.first_activity_at = session.acted_first_at or session.seen_first_at
+            session.last_activity_at = session.acted_last_at or session.seen_last_at
+            if session.silent_since is not None and session.last_activity_at != old_last:
+                settle_session(session)
+        rows.put(SESSION, session)
+
+
+def _touch(found: list[Touch], seen: Seen, org: UUID, lid: str, channel: str, event_id: UUID) -> None:
+    """Add the rows that one observation may change."""
+    if isinstance(seen, BY_AGENT) and seen.agent_id is not None:
+        found.append((SUBAGENT, (org, lid, ident(seen.agent_id))))
+    if isinstance(seen, seen_.ToolCalled | seen_.PermissionDecided):
+        if seen.tool_use_id is not None:
+            found.append((TOOL_CALL, (org, lid, ident(seen.tool_use_id))))
+    elif isinstance(seen, seen_.PromptSubmitted | seen_.TurnEnded):
+        found.append((PROMPT, (org, lid, turns.prompt_key(seen.prompt_id, channel, event_id))))
+    elif isinstance(seen, seen_.ModelCalled):
+        found.append((MODEL_CALL, (org, calls.call_key(seen, f"@{event_id}"))))
+        if seen.message_id is not None:
+            found.append((MODEL_CALL_ALIAS, (org, ident(seen.message_id))))
+    elif (counted := tally_of(seen)) is not None:
+        found.append((TALLY, (org, lid, counted[0], counted[1] or channel)))
+
+
+def _take_context(work: Work) -> bool:
+    """Repo, branch, commit and project as the developer's side saw them; whether any changed."""
+    context, llm = work.fact.context, work.llm
+    if context.repo is None and context.branch is None and context.commit is None and context.project is None:
+        return False
+    at = work.at(work.fact.occurred_at)
+    changed = newest(llm, "repo", context.repo, at)
+    changed |= newest(llm, "branch", context.branch, at)
+    changed |= newest(llm, "commit_hash", context.commit, at)
+    return newest(llm, "project", context.project, at) or changed
+
+
+def _carry_context(session: SessionRow, llm: LlmSessionRow) -> None:
+    for name in ("repo", "branch", "commit_hash", "project"):
+        if (at := getattr(llm, f"{name}_at")) is not None:
+            newest(session, name, getattr(llm, name), at)
+    session.agent = smaller(session.agent, llm.agent)
+    session.person_id = smaller(session.person_id, llm.person_id)
+
+
+def _span(session: SessionRow, llm: LlmSessionRow) -> None:
+    if llm.acted_last_at is not None:
+        session.acted_first_at = smaller(session.acted_first_at, llm.acted_first_at)
+        session.acted_last_at = larger(session.acted_last_at, llm.acted_last_at)
+    session.seen_first_at = smaller(session.seen_first_at, llm.seen_first_at)
+    session.seen_last_at = larger(session.seen_last_at, llm.seen_last_at)
+
+
+def _session_of(work: Work) -> SessionRow | None:
+    """The crewkit session to bring up to date, or None.
+
+    Telemetry and transcripts may not know the work id.  Then only the conversation's row moves; the next record that knows
+    the work carries everything over.
+    """
+    sid, work_id = work.llm.session_id, work.fact.context.work_id
+    if sid not in (work.lid, ident(work_id) if work_id else None):
+        return None
+    return work.rows.get(SESSION, (work.org, sid)) or SessionRow(work.org, sid)
+
+
+def _leave_default(rows: Rows, llm: LlmSessionRow) -> None:
+    """A conversation that was its own session turns out to belong to a larger work: its own session disappears from lists."""
+    session = rows.get(SESSION, (llm.org_id, llm.session_id))
+    if session is None:
+        return
+    session.llm_sessions -= 1
+    session.active_llm_sessions -= llm.status == "active"
+    settle_session(session)
+    rows.put(SESSION, session)
+
+
+def fold_life(rows: Rows, recorded: Recorded, event: SessionStarted | SessionEnded | SessionTimedOut) -> None:
+    """Apply a fact of the crewkit session's own stream."""
+    key = (recorded.org_id, ident(event.session_id))
+    row = rows.get(SESSION, key) or SessionRow(*key)
+    if recorded.position <= row.last_position:
+        return
+    row.last_position = recorded.position
+    row.last_recorded_at = larger(row.last_recorded_at, recorded.recorded_at)
+    if isinstance(event, SessionStarted):
+        row.opened, row.kind = True, short(event.kind) or "cli"
+        row.person_id = event.person_id
+        row.started_at = smaller(row.started_at, event.started_at)
+        row.last_work_at = larger(row.last_work_at, event.started_at)
+        row.seen_first_at = smaller(row.seen_first_at, event.started_at)
+        row.seen_last_at = larger(row.seen_last_at, event.started_at)
+        for name, value in (
+            ("repo", event.context.repo),
+            ("branch", event.context.branch),
+            ("commit_hash", event.context.commit),
+            ("project", event.context.project),
+        ):
+            newest(row, name, value, event.started_at)
+    elif isinstance(event, SessionEnded):
+        if row.declared_at is None or event.ended_at >= row.declared_at:
+            row.declared_at, row.declared_outcome = event.ended_at, short(event.outcome)
+        row.seen_last_at = larger(row.seen_last_at, event.ended_at)
+    elif row.silent_since is None or event.last_activity_at >= row.silent_since:
+        row.silent_since, row.silent_limit_s = event.last_activity_at, event.limit_s
+    settle_session(row)
+    rows.put(SESSION, row)
+
+
+def _source(work: Work, seen: seen_.SourceSeen) -> None:
+    llm, at = work.llm, work.at(seen.at)
+    if seen.agent_version is not None and seen.agent_version != llm.agent_version:
+        newest(llm, "agent_version", seen.agent_version, at)
+    if seen.permission_mode is not None:
+        newest(llm, "permission_mode", seen.permission_mode, at)
+    if seen.model is not None and seen.agent_id is None:
+        newest(llm, "model", seen.model, at)
+    if seen.branch is not None and newest(llm, "branch", seen.branch, at) and llm.session_id == work.lid:
+        session = work.rows.get(SESSION, (work.org, work.lid))
+        if session is not None:
+            newest(session, "branch", seen.branch, at)
+    if seen.entrypoint is not None:
+        llm.entrypoint = larger(llm.entrypoint, short(seen.entrypoint))
+    if seen.team is not None:
+        llm.team = larger(llm.team, short(seen.team))
+
+
+def _run_started(work: Work, seen: seen_.RunStarted) -> None:
+    llm, at = work.llm, work.at(seen.at)
+    llm.runs += not seen.stand_in and seen.source != "compact"
+    llm.started_at = smaller(llm.started_at, at)
+    llm.last_work_at = larger(llm.last_work_at, at)
+    newest(llm, "model", seen.model, at)
+    work.changed = True
+
+
+def _run_ended(work: Work, seen: seen_.RunEnded) -> None:
+    llm, at = work.llm, work.at(seen.at)
+    if llm.ended_at is None or at > llm.ended_at:
+        llm.ended_at, llm.end_reason = at, short(seen.reason)
+    elif at == llm.ended_at:
+        llm.end_reason = larger(llm.end_reason, short(seen.reason))
+    work.changed = True
+
+
+def _model_failed(work: Work, seen: seen_.ModelFailed) -> None:
+    llm, at = work.llm, work.at(seen.at)
+    if llm.last_error_at is None or at > llm.last_error_at:
+        llm.last_error_at, llm.last_error = at, short(seen.error)
+    elif at == llm.last_error_at:
+        llm.last_error = larger(llm.last_error, short(seen.error))
+    work.changed = True
+    _tally(work, seen)
+
+
+def _model_switched(work: Work, seen: seen_.ModelSwitched) -> None:
+    newest(work.llm, "model", seen.to_model, work.at(seen.at))
+    _tally(work, seen)
+
+
+def _tool_called(work: Work, seen: seen_.ToolCalled) -> None:
+    calls.fold_tool_call(work, seen)
+    if seen.agent_id is not None:
+        row = turns.subagent(work, seen.agent_id)
+        if not row.real:
+            turns.put_subagent(work, row, real=True)
+
+
+def _lines(work: Work, seen: seen_.LinesChanged) -> None:
+    llm = work.llm
+    llm.metric_lines_added += bounded(seen.added) or 0
+    llm.metric_lines_removed += bounded(seen.removed) or 0
+    llm.metric_lines_told = True
+
+
+def _counted(work: Work, seen: seen_.Counted) -> None:
+    if seen.what == METRIC_COST:
+        work.llm.metric_cost_pico_usd = (work.llm.metric_cost_pico_usd or 0) + (bounded(seen.amount) or 0)
+    else:
+        _tally(work, seen)
+
+
+def _totals(work: Work, seen: seen_.TotalsStated) -> None:
+    """The newest statement counts; it is cumulative, so of two at one time the larger is the newer."""
+    llm, at = work.llm, work.at(seen.at)
+    cost = bounded(seen.cost_pico_usd) or 0
+    if llm.stated_at is not None and (at, cost) < (llm.stated_at, llm.stated_cost_pico_usd or 0):
+        return
+    llm.stated_at, llm.stated_cost_pico_usd = at, cost
+    llm.stated_lines_added, llm.stated_lines_removed = bounded(seen.lines_added), bounded(seen.lines_removed)
+    llm.stated_api_ms, llm.stated_tool_ms = bounded(seen.api_ms), bounded(seen.tool_ms)
+    llm.stated_unknown_model = seen.unknown_model_cost
+
+
+def _tally(work: Work, seen: Any) -> None:
+    if (counted := tally_of(seen)) is None:
+        return
+    name, phase, amount = counted
+    key = (work.org, work.lid, name, phase or work.channel)
+    row = work.rows.get(TALLY, key) or TallyRow(*key)
+    row.n += amount
+    work.rows.put(TALLY, row)
+
+
+HANDLERS: dict[type, Callable[[Work, Any], None]] = {
+    seen_.SourceSeen: _source,
+    seen_.RunStarted: _run_started,
+    seen_.RunEnded: _run_ended,
+    seen_.TurnEnded: turns.fold_turn,
+    seen_.ModelFailed: _model_failed,
+    seen_.ToolCalled: _tool_called,
+    seen_.PermissionRequested: _tally,
+    seen_.PermissionDecided: calls.fold_decision,
+    seen_.SubagentStarted: turns.fold_subagent_start,
+    seen_.SubagentEnded: turns.fold_subagent_end,
+    seen_.Compacted: _tally,
+    seen_.ModelSwitched: _model_switched,
+    seen_.LinesChanged: _lines,
+    seen_.Counted: _counted,
+    seen_.TotalsStated: _totals,
+    seen_.Unknown: _tally,
+}
+
+
+def notice(recorded: Recorded) -> dict[str, Any] | None:
+    """What a live stream may say about an event: ids, kinds and times, never text."""
+    event = recorded.event
+    if isinstance(event, ChannelFact):
+        return {
+            "type": recorded.type,
+            "position": recorded.position,
+            "session_id": event.context.work_id or event.llm_session_id,
+            "llm_session_id": event.llm_session_id,
+            "agent": event.agent,
+            "kind": event.kind,
+            "version": recorded.version,
+            "occurred_at": event.occurred_at.isoformat(),
+        }
+    if isinstance(event, SessionStarted | SessionEnded | SessionTimedOut):
+        return {"type": recorded.type, "position": recorded.position, "session_id": event.session_id}
+    return None
+
+
+def build(observe: Observe, pricing: Pricing, open_text: Open = untold) -> Projection:
+    """The projection over a reader of facts, a price book and a way to open sealed records.
+
+    `open_text` answers the opened record of a fact, or None where the person is erased; the runtime's services take its
+    place through `Projection.bound`.
+    """
+    fold = SessionsFold(observe, pricing, open_text)
+    return Projection(
+        "sessions",
+        VERSION,
+        tables=TABLES,
+        ddl=(files(__package__ or "projections.sessions") / "schema.sql").read_text(encoding="utf-8"),
+        touches=fold.touches,
+        fold=fold.fold,
+        notice=notice,
+        bind=lambda services: build(observe, pricing, opener(services)),
+    )
+
+
+def opener(services: Services) -> Open:
+    """Open a fact's sealed content with the runtime's keys."""
+
+    def open_text(recorded: Recorded) -> dict[str, Any] | None:
+        content = getattr(recorded.event, "content", None)
+        text = services.open_text(recorded, content) if content is not None else None
+        if text is None:
+            return None
+        try:
+            return msgspec.json.decode(text, type=dict[str, Any])
+        except msgspec.DecodeError:
+            return None  # cut or foreign content has no text for a title
+
+    return open_text

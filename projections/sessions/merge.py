@@ -1,0 +1,83 @@
+"""Commutative ways to combine what two facts say, and guards that keep odd input storable."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import Any
+
+ID_CHARS_MAX = 200  # an index entry of Postgres must stay well below 2,700 bytes
+TEXT_CHARS_MAX = 200
+PROMPT_CHARS_MAX = 8_000  # of a prompt's text kept for titles and search
+INT_MAX = 2**53  # sums of a thousand of these still fit a bigint
+CLOCK_AHEAD_MAX = timedelta(minutes=5)  # a client's clock may run ahead this far before the server's is taken
+
+
+def ident(value: str) -> str:
+    """An id as it can be a key: as it is, or cut and marked by its hash when too long, without characters Postgres refuses.
+
+    Distinct ids stay distinct.
+    """
+    if len(value) <= ID_CHARS_MAX and (value.isascii() or _storable(value)) and "\x00" not in value:
+        return value
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{clean(value)[: ID_CHARS_MAX - 34]}~{digest}"
+
+
+def short(value: str | None) -> str | None:
+    """An enumeration value or name, cut to `TEXT_CHARS_MAX`."""
+    if value is None or (len(value) <= TEXT_CHARS_MAX and value.isascii() and "\x00" not in value):
+        return value
+    return clean(value)[:TEXT_CHARS_MAX]
+
+
+def clean(value: str) -> str:
+    """Text without NUL and lone surrogates, which Postgres cannot store."""
+    return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _storable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(value) * 4 <= 2_000  # bytes
+
+
+def larger(old: Any, new: Any) -> Any:
+    """The larger of two values, either of which may be None (unknown)."""
+    if old is None or (new is not None and new > old):
+        return new
+    return old
+
+
+def smaller(old: Any, new: Any) -> Any:
+    """The smaller of two values, either of which may be None (unknown)."""
+    if old is None or (new is not None and new < old):
+        return new
+    return old
+
+
+def bounded(value: int | None) -> int | None:
+    """A count that fits the columns."""
+    if value is None or 0 <= value <= INT_MAX:
+        return value
+    return max(0, min(value, INT_MAX))
+
+
+def newest(row: Any, name: str, value: str | None, at: datetime) -> bool:
+    """Set `row.<name>` when `value` is known and told at or after `row.<name>_at`; whether it changed.
+
+    Two values told in the same instant: the larger one, so that order of arrival does not matter.
+    """
+    if value is None:
+        return False
+    name_at = f"{name}_at"
+    old_at = getattr(row, name_at)
+    if old_at is not None and (at < old_at or (at == old_at and value <= getattr(row, name))):
+        return False
+    setattr(row, name_at, at)
+    if getattr(row, name) == value:
+        return False
+    setattr(row, name, short(value))
+    return True
