@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +36,7 @@ BOX_START = len(PREFIX) + 32 + 1  # where the base64 begins
 _WRAP_VERSION = b"\x01"
 _WRAP_LABEL = b"crewkit subject key 1"
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_FROM_URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")  # the other alphabet is not ours: one text, one spelling
 
 
 class KeyNotReadyError(LookupError):
@@ -141,7 +142,7 @@ class KeyRing(ABC):
         if key.cipher is None:
             return None
         try:
-            raw = urlsafe_b64decode(sealed.box[BOX_START:])
+            raw = a2b_base64(sealed.box[BOX_START:].encode().translate(_FROM_URL_SAFE), strict_mode=True)
             return key.cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], key.context + event_type.encode()).decode()
         except (InvalidTag, ValueError) as error:
             raise SealBrokenError(f"a box of {event_type} does not open with its subject's key") from error
