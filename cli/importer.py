@@ -22,7 +22,9 @@ PROBLEMS_SHOWN_MAX = 20
 
 @click.command("import")
 @click.argument("places", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--agent", type=click.Choice(["claude", "codex"]), help="Whose files these are (default: from their names).")
+@click.option(
+    "--agent", type=click.Choice(["claude", "codex"]), help="Whose files these are (default: from their names)."
+)
 @click.option("--since", type=Moment(), help="Only files changed since then (ISO 8601, or an age: 24h, 30d).")
 @click.option("--dry-run", is_flag=True, help="Read and count, send nothing, remember nothing.")
 @click.option("--again", is_flag=True, help="Read from the beginning, also what was imported before.")

@@ -26,7 +26,9 @@ def when(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise click.BadParameter(f"expected a time like 2026-11-20T21:00:00Z or an age like 24h or 7d, got {text!r}") from error
+        raise click.BadParameter(
+            f"expected a time like 2026-11-20T21:00:00Z or an age like 24h or 7d, got {text!r}"
+        ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -117,7 +119,9 @@ def _say_losses(journal: Journal) -> None:
     paths = here()
     pruned, lost = journal.pruned(), spool.overflow(paths)
     if pruned.files and pruned.until:
-        click.echo(f"The log is bounded: {pruned.bytes:,} bytes of entries up to {pruned.until:%Y-%m-%d %H:%M}Z were pruned.")
+        click.echo(
+            f"The log is bounded: {pruned.bytes:,} bytes of entries up to {pruned.until:%Y-%m-%d %H:%M}Z were pruned."
+        )
     if lost.events:
         click.echo(
             f"Never sent: {lost.events:,} events in {lost.segments} segments were given up because the spool was full "

@@ -62,7 +62,9 @@ def load(paths: ClientDir) -> Config:
         raise ConfigError(f"{paths.config}: {error}") from error
     for where, level in (("default", config.content.default), *config.content.projects.items()):
         if level not in LEVELS:
-            raise ConfigError(f"{paths.config}: content level of {where}: expected one of {', '.join(LEVELS)}, got {level!r}")
+            raise ConfigError(
+                f"{paths.config}: content level of {where}: expected one of {', '.join(LEVELS)}, got {level!r}"
+            )
     if config.sweep not in SWEEPS:
         raise ConfigError(f"{paths.config}: sweep: expected one of {', '.join(SWEEPS)}, got {config.sweep!r}")
     return config

@@ -46,7 +46,9 @@ class Pruned(msgspec.Struct, omit_defaults=True):
 class Journal:
     """Appends are one write under a lock, so a flusher and an import may log at the same time."""
 
-    def __init__(self, paths: ClientDir, *, bytes_max: int = LOG_BYTES_MAX, file_bytes_max: int = FILE_BYTES_MAX) -> None:
+    def __init__(
+        self, paths: ClientDir, *, bytes_max: int = LOG_BYTES_MAX, file_bytes_max: int = FILE_BYTES_MAX
+    ) -> None:
         self._folder = paths.sent
         self._bytes_max = bytes_max
         self._file_bytes_max = file_bytes_max

@@ -153,7 +153,9 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 # A field of this name is a secret whatever its value looks like.
-FIELD = re.compile(r"(?i)\A(?:x[-_])?(?:[a-z0-9]+[-_])*?" + _NAMES + r"\Z|\A(?:proxy-)?authorization\Z|\A(?:set-)?cookie\Z|\Axapikey\Z")
+FIELD = re.compile(
+    r"(?i)\A(?:x[-_])?(?:[a-z0-9]+[-_])*?" + _NAMES + r"\Z|\A(?:proxy-)?authorization\Z|\A(?:set-)?cookie\Z|\Axapikey\Z"
+)
 # What a session is full of and what cannot hold a secret: ids, times, words, versions and model names.
 _PLAIN = re.compile(
     r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|(?:msg|req|toolu|call|resp)_[0-9A-Za-z]{16,48}"

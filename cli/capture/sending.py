@@ -220,4 +220,3 @@ class Sender:
     def _reject(self, line: bytes, reason: str) -> None:
         with self._lock:
             spool.keep(self._paths, line, reason)
-

@@ -83,7 +83,9 @@ def _understood(answer: Answer, lines: int, client: Client) -> IngestAnswer:
     try:
         result = _ANSWER.decode(answer.body)
     except msgspec.MsgspecError as error:
-        raise UnreachableError(f"{client.connection.url} answered {answer.status} with something else: {error}") from error
+        raise UnreachableError(
+            f"{client.connection.url} answered {answer.status} with something else: {error}"
+        ) from error
     if result.accepted + result.duplicate + result.rejected < lines:  # more: a subagent's meta is a fact of its own
         raise UnreachableError(
             f"{client.connection.url} accounted for {result.accepted + result.duplicate + result.rejected} of {lines} records"

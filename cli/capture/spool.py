@@ -94,7 +94,9 @@ def _writing(entry: Entry) -> bool:
 class Intake:
     """Turns captures into segments.  `seen` is told about every payload that went into one (for the transcripts)."""
 
-    def __init__(self, paths: ClientDir, seen: Callable[[dict[str, Any], str], None] = lambda _payload, _agent: None) -> None:
+    def __init__(
+        self, paths: ClientDir, seen: Callable[[dict[str, Any], str], None] = lambda _payload, _agent: None
+    ) -> None:
         self._paths = paths
         self._seen = seen
         self._places = Places()

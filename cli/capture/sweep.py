@@ -47,7 +47,11 @@ class Sweeps:
     def note(self, payload: Mapping[str, object], agent: str) -> None:
         """Learn from a captured payload which transcript there is, and whether its session is over."""
         path, kind = payload.get("transcript_path"), payload.get("hook_event_name")
-        if not isinstance(path, str) or not path or kind not in {"SessionStart", "SessionEnd", "Stop", "UserPromptSubmit"}:
+        if (
+            not isinstance(path, str)
+            or not path
+            or kind not in {"SessionStart", "SessionEnd", "Stop", "UserPromptSubmit"}
+        ):
             return
         now = time.time()
         before = self._open.get(path)

@@ -30,7 +30,26 @@ CHUNK_BYTES_MAX = 2 * 1024 * 1024
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _CLAUDE_LEFT_OUT = frozenset(
-    ["attachment", "queue-operation", "last-prompt", "tools-used", "mode", "atis-latch", "api-request", "api-request-shape", "api-request-blob", "file-history-snapshot", "progress", "permission-mode", "agent-name", "agent-color", "agent-setting", "tag", "worktree-state", "content-replacement"]
+    [
+        "attachment",
+        "queue-operation",
+        "last-prompt",
+        "tools-used",
+        "mode",
+        "atis-latch",
+        "api-request",
+        "api-request-shape",
+        "api-request-blob",
+        "file-history-snapshot",
+        "progress",
+        "permission-mode",
+        "agent-name",
+        "agent-color",
+        "agent-setting",
+        "tag",
+        "worktree-state",
+        "content-replacement",
+    ]
 )
 _SYSTEM_LEFT_OUT = frozenset({"stop_hook_summary", "turn_duration"})
 _CODEX_LEFT_OUT = frozenset({"world_state"})

@@ -147,9 +147,15 @@ def test_redacting_twice_changes_nothing(text: str) -> None:
 
 
 def test_fields_whose_name_says_secret_are_replaced_and_structure_stays() -> None:
-    value = {"tool_input": {"env": {"API_KEY": "x", "n": 1}, "headers": {"Authorization": "zz"}}, "tokens": [1, None, True]}
+    value = {
+        "tool_input": {"env": {"API_KEY": "x", "n": 1}, "headers": {"Authorization": "zz"}},
+        "tokens": [1, None, True],
+    }
     assert redact(value) == {
-        "tool_input": {"env": {"API_KEY": "[redacted:field]", "n": 1}, "headers": {"Authorization": "[redacted:field]"}},
+        "tool_input": {
+            "env": {"API_KEY": "[redacted:field]", "n": 1},
+            "headers": {"Authorization": "[redacted:field]"},
+        },
         "tokens": [1, None, True],
     }
 
