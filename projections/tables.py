@@ -147,16 +147,14 @@ class StoredTable(Generic[RowT]):
         if not keys:
             return []
         found = await connection.fetch(self.load_sql, *(list(part) for part in zip(*keys, strict=True)))
-        loaders = [(n, column.load) for n, column in enumerate(self.columns) if column.load is not None]
+        loaders = [(column.name, column.load) for column in self.columns if column.load is not None]
         make = self.table.row
-        if not loaders:
-            return [make(*record) for record in found]
         rows: list[RowT] = []
         for record in found:
-            values = list(record)
-            for n, load in loaders:
-                values[n] = load(values[n])
-            rows.append(make(*values))
+            values = dict(record)
+            for name, load in loaders:
+                values[name] = load(values[name])
+            rows.append(make(**values))
         return rows
 
     async def upsert(self, connection: Connection, rows: Sequence[RowT]) -> None:

@@ -9,13 +9,11 @@ refused.  A new term looks at the last message in the stream and goes on from th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from typing import Any
 
 import asyncpg
-import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client
@@ -27,7 +25,8 @@ from nats.js.errors import APIError, NotFoundError
 from eventstore.database import WORKER_ROLE, Connection, connect_pool
 from eventstore.settings import Settings
 from workers.blocks import LAST, LAST_ID, Block, Names, cut
-from workers.lifecycle import Backoff, database_url, nats_url, retry_forever, until_cancelled, wait_any
+from workers.carrier import connected
+from workers.lifecycle import Backoff, database_url, retry_forever, until_cancelled, wait_any
 from workers.log import LogReader
 
 log = structlog.get_logger("relay")
@@ -38,7 +37,6 @@ IN_FLIGHT_MAX = 8  # blocks published and not yet acknowledged
 POLL_S = 0.15
 STANDBY_S = 1.0  # between tries to become the active relay
 ACK_S = 5.0
-CONNECT_S = 2
 AGE_MAX_S = 24 * 3600.0
 BYTES_MIN = 16 * 1024 * 1024  # less room than this is no use
 NO_ROOM = 10047  # NATS: insufficient storage resources available
@@ -136,8 +134,8 @@ class Relay:
             if not await self._win_office(connection, stop):
                 return
             wake, lost = asyncio.Event(), asyncio.Event()
-            client = await self._connect_nats(lost)
-            try:
+            # One connection per term: a term that loses it starts over from what the stream really holds.
+            async with connected(self._settings, "crewkit-relay", lost) as client:
 
                 async def on_poke(_: Msg) -> None:
                     wake.set()
@@ -147,9 +145,6 @@ class Relay:
                 await term.begin()
                 self._backoff.reset()
                 await term.serve()
-            finally:
-                with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-                    await client.close()
         finally:
             pool.terminate()  # ends the session, which gives the lock back
 
@@ -163,24 +158,6 @@ class Relay:
                 waiting = True
             await wait_any(STANDBY_S, stop)
         return False
-
-    async def _connect_nats(self, lost: asyncio.Event) -> Client:
-        async def on_closed() -> None:
-            lost.set()
-
-        async def on_error(error: Exception) -> None:
-            log.debug("relay.nats_error", error=str(error))
-
-        # One connection per term: a term that loses it starts over from what the stream really holds.
-        return await nats.connect(
-            nats_url(self._settings),
-            name="crewkit-relay",
-            allow_reconnect=False,
-            connect_timeout=CONNECT_S,
-            closed_cb=on_closed,
-            disconnected_cb=on_closed,
-            error_cb=on_error,
-        )
 
 
 class Term:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
-import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client
@@ -18,12 +16,12 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from eventstore.settings import Settings
 from workers.blocks import FIRST, LAST, LAST_ID, Names
-from workers.lifecycle import Backoff, nats_url, retry_forever, wait_any
+from workers.carrier import connected
+from workers.lifecycle import Backoff, retry_forever, wait_any
 from workers.projector.window import Window
 
 log = structlog.get_logger("projector")
 
-CONNECT_S = 2
 CHECK_S = 5.0  # between looks at whether our consumer still exists
 PENDING_BYTES_MAX = 16 * 1024 * 1024
 NOTICE_ITEMS_MAX = 200  # in one message
@@ -64,50 +62,37 @@ class Feed:
         lost = asyncio.Event()
         self._last = 0
 
-        async def on_lost() -> None:
-            lost.set()
-
-        async def on_error(error: Exception) -> None:
-            log.debug("projector.nats_error", error=str(error))  # a dropped block is a gap, and gaps are filled
-
-        client = await nats.connect(
-            nats_url(self._settings),
-            name="crewkit-projector",
-            allow_reconnect=False,
-            connect_timeout=CONNECT_S,
-            closed_cb=on_lost,
-            disconnected_cb=on_lost,
-            error_cb=on_error,
-        )
         try:
-            config = ConsumerConfig(
-                deliver_policy=DeliverPolicy.NEW,
-                ack_policy=AckPolicy.NONE,
-                inactive_threshold=INACTIVE_S,
-                mem_storage=True,
-            )
-            subscription = await client.jetstream().subscribe(
-                self._names.events,
-                stream=self._names.stream,
-                config=config,
-                cb=self._on_block,
-                manual_ack=True,
-                pending_bytes_limit=PENDING_BYTES_MAX,
-            )
-            self._client = client
-            self._backoff.reset()
-            log.info("projector.subscribed", stream=self._names.stream)
-            while not stop.is_set() and not lost.is_set():
-                await wait_any(CHECK_S, stop, lost)
-                if not stop.is_set() and not lost.is_set():
-                    await subscription.consumer_info()
-            if not stop.is_set():
-                raise nats.errors.ConnectionClosedError
+            async with connected(self._settings, "crewkit-projector", lost) as client:
+                await self._follow(client, stop, lost)
         finally:
             self._client = None
             self._window.clear()  # whatever the next session brings is checked afresh
-            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-                await client.close()
+
+    async def _follow(self, client: Client, stop: asyncio.Event, lost: asyncio.Event) -> None:
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.NEW,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=INACTIVE_S,
+            mem_storage=True,
+        )
+        subscription = await client.jetstream().subscribe(
+            self._names.events,
+            stream=self._names.stream,
+            config=config,
+            cb=self._on_block,
+            manual_ack=True,
+            pending_bytes_limit=PENDING_BYTES_MAX,
+        )
+        self._client = client
+        self._backoff.reset()
+        log.info("projector.subscribed", stream=self._names.stream)
+        while not stop.is_set() and not lost.is_set():
+            await wait_any(CHECK_S, stop, lost)
+            if not stop.is_set() and not lost.is_set():
+                await subscription.consumer_info()
+        if not stop.is_set():
+            raise nats.errors.ConnectionClosedError
 
     async def _on_block(self, message: Msg) -> None:
         headers = message.headers or {}
