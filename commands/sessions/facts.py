@@ -85,28 +85,45 @@ def usable_id(value: Any) -> bool:
     return type(value) is str and 0 < len(value) <= ID_CHARS_MAX and value.isprintable()
 
 
+class Group:
+    """The facts of one stream."""
+
+    __slots__ = ("events", "ids", "indexes", "repeated", "uuid")
+
+    def __init__(self, uuid: UUID) -> None:
+        self.uuid = uuid
+        self.events: list[NewEvent] = []
+        self.indexes: list[int] = []
+        self.ids: set[UUID] = set()
+        self.repeated: list[int] = []
+
+    def add(self, natural_key: str, event: Event, index: int) -> UUID:
+        """Note a fact; `index` is its place in the request (-1: not from it).  Answers the fact's id."""
+        event_id = fact_id(self.uuid, natural_key)
+        if event_id in self.ids:
+            self.repeated.append(index)
+        else:
+            self.ids.add(event_id)
+            self.events.append(NewEvent(event, event_id))
+            self.indexes.append(index)
+        return event_id
+
+
 class Batch:
-    """Facts grouped by stream.  `told` gives a fact its id; `commit` appends every group, at once and side by side."""
+    """Facts grouped by stream.  `commit` appends every group, at once and side by side."""
 
     __slots__ = ("_groups", "_org_id")
 
     def __init__(self, org_id: UUID) -> None:
         self._org_id = org_id
-        self._groups: dict[Stream, _Group] = {}
+        self._groups: dict[tuple[str, str], Group] = {}
 
-    def add(self, stream: Stream, natural_key: str, event: Event, index: int) -> UUID:
-        """Note a fact; `index` is its place in the request.  Answers the fact's id."""
-        group = self._groups.get(stream)
+    def group(self, kind: str, ident: str) -> Group:
+        """The group of the stream `kind:ident`."""
+        group = self._groups.get((kind, ident))
         if group is None:
-            group = self._groups[stream] = _Group(stream.uuid(self._org_id))
-        event_id = fact_id(group.uuid, natural_key)
-        if event_id in group.ids:
-            group.repeated.append(index)
-        else:
-            group.ids.add(event_id)
-            group.events.append(NewEvent(event, event_id))
-            group.indexes.append(index)
-        return event_id
+            group = self._groups[kind, ident] = Group(Stream(kind, ident).uuid(self._org_id))
+        return group
 
     async def commit(self, store: EventStore, principal: Principal, people: People) -> tuple[set[int], int]:
         """Append everything.  Answers the indexes of duplicates and the highest position.
@@ -116,9 +133,9 @@ class Batch:
         """
         for person_id, seen in people.observed.items():
             for key, event in seen:
-                self.add(Stream("Person", str(person_id)), key, event, -1)
+                self.group("Person", str(person_id)).add(key, event, -1)
         results = await asyncio.gather(
-            *(_append(store, principal, stream, group) for stream, group in self._groups.items()),
+            *(_append(store, principal, Stream(*name), group) for name, group in self._groups.items()),
             return_exceptions=True,
         )
         duplicates: set[int] = set()
@@ -131,18 +148,7 @@ class Batch:
         return duplicates, position
 
 
-class _Group:
-    __slots__ = ("events", "ids", "indexes", "repeated", "uuid")
-
-    def __init__(self, uuid: UUID) -> None:
-        self.uuid = uuid
-        self.events: list[NewEvent] = []
-        self.indexes: list[int] = []
-        self.ids: set[UUID] = set()
-        self.repeated: list[int] = []
-
-
-async def _append(store: EventStore, principal: Principal, stream: Stream, group: _Group) -> tuple[set[int], int]:
+async def _append(store: EventStore, principal: Principal, stream: Stream, group: Group) -> tuple[set[int], int]:
     duplicates, position = set(group.repeated), 0
     for start in range(0, len(group.events), BATCH_EVENTS_MAX):
         outcome = await store.append(

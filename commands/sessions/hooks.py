@@ -8,7 +8,6 @@ from typing import Any
 
 from commands.bus import Principal
 from commands.sessions.facts import Batch, People, indexes_of, occurred, sealed, usable_id
-from domain.kernel import Stream
 from domain.sessions.coerce import moment
 from domain.sessions.events import Context, HookRecorded
 from domain.sessions.keys import hook_key
@@ -45,7 +44,7 @@ async def ingest_hooks(
             results.append(EventResult(index, "rejected", reason, envelope.id))
             continue
         event, key = hook_fact(envelope, people, received_at, session_id)
-        event_id = batch.add(Stream("LlmSession", event.llm_session_id), key, event, index)
+        event_id = batch.group("LlmSession", event.llm_session_id).add(key, event, index)
         results.append(EventResult(index, "accepted", None, str(event_id)))
     duplicates, position = await batch.commit(store, principal, people)
     for index in duplicates:
@@ -122,5 +121,4 @@ def hook_fact(
         cut_bytes=cut.cut_bytes if cut else 0,
         sha256=cut.sha256 if cut else None,
     )
-    occurrence = envelope.id or (str(envelope.at or envelope.captured_at or ""))
-    return event, hook_key(payload, occurrence)
+    return event, hook_key(payload, envelope.id or envelope.at or envelope.captured_at or "")

@@ -7,7 +7,6 @@ from typing import Any
 
 from commands.bus import Principal
 from commands.sessions.facts import Batch, People, indexes_of, occurred, sealed, usable_id
-from domain.kernel import Stream
 from domain.sessions.coerce import count, moment, part, text
 from domain.sessions.events import Context, TranscriptRecorded
 from domain.sessions.keys import item_key, subagent_key
@@ -36,18 +35,18 @@ async def ingest_items(
     """
     people, facts = People(principal, person_secret), Batch(principal.org_id)
     lines = _Lines(llm_session_id, batch, people, received_at)
-    stream = Stream("LlmSession", llm_session_id)
+    group = facts.group("LlmSession", llm_session_id)
     results: list[EventResult] = []
     for index, line in enumerate(batch.items):
         if not line:
             results.append(EventResult(index, "rejected", "expected a JSON object with at least one field"))
             continue
         event = lines.fact(line)
-        event_id = facts.add(stream, item_key(line, batch.agent), event, index)
+        event_id = group.add(item_key(line, batch.agent), event, index)
         results.append(EventResult(index, "accepted", None, str(event_id)))
     if batch.meta and batch.subagent_id:
         note = {**batch.meta, "type": SUBAGENT_KIND, "agentId": batch.subagent_id}
-        facts.add(stream, subagent_key(batch.subagent_id, batch.meta), lines.fact(note), -1)
+        group.add(subagent_key(batch.subagent_id, batch.meta), lines.fact(note), -1)
     duplicates, position = await facts.commit(store, principal, people)
     for index in duplicates:
         if index >= 0:

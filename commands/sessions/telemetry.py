@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from commands.bus import Principal
 from commands.sessions.facts import Batch, People, indexes_of, occurred, sealed, usable_id
-from domain.kernel import Stream
 from domain.sessions.coerce import moment, text
 from domain.sessions.events import Context, TelemetryRecorded
 from domain.sessions.keys import telemetry_key
@@ -56,7 +55,7 @@ async def ingest_telemetry(
             rejected += 1
             continue
         event = telemetry_fact(record, llm_session_id, people, received_at)
-        batch.add(Stream("LlmSession", llm_session_id), telemetry_key(record), event, index)
+        batch.group("LlmSession", llm_session_id).add(telemetry_key(record), event, index)
     duplicates, position = await batch.commit(store, principal, people)
     duplicate = indexes_of(duplicates)
     message = (

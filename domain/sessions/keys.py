@@ -34,7 +34,7 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(msgspec.json.encode(value, order="sorted"), digest_size=8).hexdigest()
 
 
-def hook_key(payload: Mapping[str, Any], occurrence: str = "") -> str:
+def hook_key(payload: Mapping[str, Any], occurrence: object = "") -> str:
     """The key of a hook event.
 
     `occurrence` is the id or time the client stamped at capture; "" when an agent posted the bare payload: then an exact

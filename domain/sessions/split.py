@@ -75,15 +75,27 @@ class TelemetryLike(Protocol):
 
 def partition(record: Mapping[str, Any], allowed: Whitelist) -> Parts:
     """Divide an object by a whitelist; `merge` puts it together again."""
-    clear: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
-    other = allowed.get(ANY_KEY)
+    if ANY_KEY in allowed:
+        rule = allowed[ANY_KEY]
+        named = {key: value for key, value in record.items() if is_structure(key)}
+        clear, rest = partition(named, dict.fromkeys(named, rule))
+        return clear, rest | {key: value for key, value in record.items() if key not in named}
+    clear, rest = {}, {}
+    rule_of = allowed.get
     for key, value in record.items():
-        rule = allowed.get(key, other)
-        if rule is None or (other is not None and not is_structure(key)):
+        rule = rule_of(key)
+        if rule is LEAF:  # `is_structure`, spelled out: this line runs for every field of every record
+            kind = type(value)
+            if (
+                (len(value) <= TEXT_CHARS_MAX and value.isprintable())
+                if kind is str
+                else (kind is int or kind is bool or kind is float or value is None)
+            ):
+                clear[key] = value
+            else:
+                rest[key] = value
+        elif rule is None:
             rest[key] = value
-        elif rule is LEAF:
-            (clear if is_structure(value) else rest)[key] = value
         else:
             _divide(key, value, rule, clear, rest)
     return clear, rest
