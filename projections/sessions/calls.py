@@ -9,6 +9,7 @@ Rules for model calls, with their source in reference/agent-telemetry.md
   telemetry's where it tells them, because a transcript line may be written before the response is complete.
 - Fork and resume copy lines (2.2 c): the call belongs to the session with telemetry of it, else to the one whose line is not
   marked as copied, else to the first that claimed it.  Others do not count it.
+- A record that names no model (Codex) has its turn's, else the conversation's at that time.
 - Priced again whenever something that the price depends on changes; no known price is None, never 0 (section 3).
 """
 
@@ -29,6 +30,7 @@ from projections.sessions.tables import (
     ModelCallRow,
     ToolCallRow,
 )
+from projections.sessions.turns import model_of
 from projections.sessions.work import HOOK, TELEMETRY, Work, count_tool, tool_counts
 
 Pricing: TypeAlias = Callable[[ModelCallRow], Priced]
@@ -62,6 +64,8 @@ def fold_model_call(work: Work, seen: ModelCalled, pricing: Pricing) -> None:
     before = _priced_by(row)
     _take_usage(row, seen, at, telemetry=telemetry)
     _take_details(row, seen, telemetry=telemetry)
+    if row.model is None:
+        row.model = model_of(work, seen.prompt_id)
     if row.priced_pico_usd is None or before != _priced_by(row):
         priced = pricing(row)
         row.priced_pico_usd, row.price_version, row.unpriced_reason = priced.pico_usd, priced.version, priced.reason

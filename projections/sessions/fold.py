@@ -131,7 +131,7 @@ class SessionsFold:
                 found.append((SESSION, (org, ident(work_id))))
             channel = CHANNELS.get(type(event), TELEMETRY)
             for seen in self._read(recorded, event):
-                if type(seen) is not seen_.SourceSeen:
+                if type(seen) is not seen_.SourceSeen or seen.prompt_id is not None:
                     _touch(found, seen, org, lid, channel, recorded.event_id)
             return found
         if isinstance(event, SessionStarted | SessionEnded | SessionTimedOut):
@@ -165,7 +165,7 @@ class SessionsFold:
         seen = self._read(recorded, fact)
         self._memo.pop(recorded.position, None)
         self._count_fact(work)
-        moved = _take_context(work)
+        _take_context(work)
         first = last = work.at(fact.occurred_at) if channel == HOOK else None
         for one in seen:
             kind = type(one)
@@ -178,7 +178,7 @@ class SessionsFold:
             if channel != HOOK and kind not in QUIET:
                 at = work.at(one.at)
                 first, last = smaller(first, at), larger(last, at)
-        self._finish(work, first, last, moved=moved)
+        self._finish(work, first, last)
 
     def _model_called(self, work: Work, seen: Any) -> None:
         calls.fold_model_call(work, seen, self._pricing)
@@ -200,7 +200,7 @@ class SessionsFold:
             llm.transcript_facts += 1
 
     @staticmethod
-    def _finish(work: Work, first: datetime | None, last: datetime | None, *, moved: bool) -> None:
+    def _finish(work: Work, first: datetime | None, last: datetime | None) -> None:
         """Write the conversation back and carry what changed into its crewkit session."""
         rows, llm, fact = work.rows, work.llm, work.fact
         at = work.at(fact.occurred_at)
@@ -214,7 +214,7 @@ class SessionsFold:
             if named:
                 _leave_default(rows, llm)
             llm.session_id = ident(work_id) if work_id else work.lid
-            was, moved = None, True
+            was, work.moved = None, True
         if work.changed or was is None:
             settle_llm(llm)
         rows.put(LLM_SESSION, llm)
@@ -224,7 +224,7 @@ class SessionsFold:
         old_last = session.last_activity_at
         _span(session, llm)
         session.last_recorded_at = larger(session.last_recorded_at, work.recorded.recorded_at)
-        if moved:
+        if work.moved:
             _carry_context(session, llm)
         if work.changed or was is None:
             take_state(session, llm, was)
@@ -246,7 +246,11 @@ def _touch(found: list[Touch], seen: Seen, org: UUID, lid: str, channel: str, ev
             found.append((TOOL_CALL, (org, lid, ident(seen.tool_use_id))))
     elif isinstance(seen, seen_.PromptSubmitted | seen_.TurnEnded):
         found.append((PROMPT, (org, lid, turns.prompt_key(seen.prompt_id, channel, event_id))))
+    elif isinstance(seen, seen_.SourceSeen):
+        found.append((PROMPT, (org, lid, turns.prompt_key(seen.prompt_id, channel, event_id))))
     elif isinstance(seen, seen_.ModelCalled):
+        if seen.model is None and seen.prompt_id is not None:
+            found.append((PROMPT, (org, lid, turns.prompt_key(seen.prompt_id, channel, event_id))))
         found.append((MODEL_CALL, (org, calls.call_key(seen, f"@{event_id}"))))
         if seen.message_id is not None:
             found.append((MODEL_CALL_ALIAS, (org, ident(seen.message_id))))
@@ -254,22 +258,25 @@ def _touch(found: list[Touch], seen: Seen, org: UUID, lid: str, channel: str, ev
         found.append((TALLY, (org, lid, counted[0], counted[1] or channel)))
 
 
-def _take_context(work: Work) -> bool:
-    """Repo, branch, commit and project as the developer's side saw them; whether any changed."""
-    context, llm = work.fact.context, work.llm
+def _take_context(work: Work) -> None:
+    """Repo, branch, commit and project as the developer's side saw them."""
+    context, llm, fact = work.fact.context, work.llm, work.fact
     if context.repo is None and context.branch is None and context.commit is None and context.project is None:
-        return False
-    at = work.at(work.fact.occurred_at)
+        return
+    at = work.at(fact.occurred_at)
     changed = newest(llm, "repo", context.repo, at)
     changed |= newest(llm, "branch", context.branch, at)
     changed |= newest(llm, "commit_hash", context.commit, at)
-    return newest(llm, "project", context.project, at) or changed
+    changed |= newest(llm, "project", context.project, at)
+    work.moved |= changed
 
 
 def _carry_context(session: SessionRow, llm: LlmSessionRow) -> None:
+    """A session shows the surroundings of the conversation heard of last."""
+    latest = session.seen_last_at == llm.seen_last_at
     for name in ("repo", "branch", "commit_hash", "project"):
-        if (at := getattr(llm, f"{name}_at")) is not None:
-            newest(session, name, getattr(llm, name), at)
+        if (value := getattr(llm, name)) is not None and (latest or getattr(session, name) is None):
+            setattr(session, name, value)
     session.agent = smaller(session.agent, llm.agent)
     session.person_id = smaller(session.person_id, llm.person_id)
 
@@ -320,13 +327,10 @@ def fold_life(rows: Rows, recorded: Recorded, event: SessionStarted | SessionEnd
         row.last_work_at = larger(row.last_work_at, event.started_at)
         row.seen_first_at = smaller(row.seen_first_at, event.started_at)
         row.seen_last_at = larger(row.seen_last_at, event.started_at)
-        for name, value in (
-            ("repo", event.context.repo),
-            ("branch", event.context.branch),
-            ("commit_hash", event.context.commit),
-            ("project", event.context.project),
-        ):
-            newest(row, name, value, event.started_at)
+        row.repo = row.repo or short(event.context.repo)
+        row.branch = row.branch or short(event.context.branch)
+        row.commit_hash = row.commit_hash or short(event.context.commit)
+        row.project = row.project or short(event.context.project)
     elif isinstance(event, SessionEnded):
         if row.declared_at is None or event.ended_at >= row.declared_at:
             row.declared_at, row.declared_outcome = event.ended_at, short(event.outcome)
@@ -339,16 +343,16 @@ def fold_life(rows: Rows, recorded: Recorded, event: SessionStarted | SessionEnd
 
 def _source(work: Work, seen: seen_.SourceSeen) -> None:
     llm, at = work.llm, work.at(seen.at)
-    if seen.agent_version is not None and seen.agent_version != llm.agent_version:
+    if seen.agent_version is not None:
         newest(llm, "agent_version", seen.agent_version, at)
     if seen.permission_mode is not None:
         newest(llm, "permission_mode", seen.permission_mode, at)
     if seen.model is not None and seen.agent_id is None:
         newest(llm, "model", seen.model, at)
-    if seen.branch is not None and newest(llm, "branch", seen.branch, at) and llm.session_id == work.lid:
-        session = work.rows.get(SESSION, (work.org, work.lid))
-        if session is not None:
-            newest(session, "branch", seen.branch, at)
+        if seen.prompt_id is not None:
+            turns.note_model(work, seen.prompt_id, seen.model, at)
+    if seen.branch is not None:
+        work.moved |= newest(llm, "branch", seen.branch, at)
     if seen.entrypoint is not None:
         llm.entrypoint = larger(llm.entrypoint, short(seen.entrypoint))
     if seen.team is not None:

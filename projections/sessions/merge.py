@@ -72,6 +72,7 @@ def newest(row: Any, name: str, value: str | None, at: datetime) -> bool:
     """
     if value is None:
         return False
+    value = short(value) or value
     name_at = f"{name}_at"
     old_at = getattr(row, name_at)
     if old_at is not None and (at < old_at or (at == old_at and value <= getattr(row, name))):
@@ -79,5 +80,5 @@ def newest(row: Any, name: str, value: str | None, at: datetime) -> bool:
     setattr(row, name_at, at)
     if getattr(row, name) == value:
         return False
-    setattr(row, name, short(value))
+    setattr(row, name, value)
     return True

@@ -48,13 +48,9 @@ class SessionRow(msgspec.Struct):
     last_work_at: datetime | None = None
     last_recorded_at: datetime | None = None
     repo: str | None = None
-    repo_at: datetime | None = None
     branch: str | None = None
-    branch_at: datetime | None = None
     commit_hash: str | None = None
-    commit_hash_at: datetime | None = None
     project: str | None = None
-    project_at: datetime | None = None
     llm_sessions: int = 0
     active_llm_sessions: int = 0
     turn_state: str = "none"
@@ -251,7 +247,7 @@ class ToolCallRow(msgspec.Struct):
 
 
 class PromptRow(msgspec.Struct):
-    """One prompt and the turn it began.  `text` is plain, for titles and search, and only where content was sent.
+    """One prompt and the turn it began; `model` where the agent names the turn's model apart from its calls (Codex).  `text` is plain, for titles and search, and only where content was sent.
 
     Erasing a person deletes the texts of `person_id`.
     """
@@ -266,6 +262,8 @@ class PromptRow(msgspec.Struct):
     chars: int | None = None
     source: str | None = None
     command: str | None = None
+    model: str | None = None
+    model_at: datetime | None = None
     text: str | None = None
     text_rank: int = 0
     stand_in: bool = False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from domain.sessions.observations import PromptSubmitted, SubagentEnded, SubagentStarted, TurnEnded
-from projections.sessions.merge import PROMPT_CHARS_MAX, bounded, clean, ident, larger, short, smaller
+from projections.sessions.merge import PROMPT_CHARS_MAX, bounded, clean, ident, larger, newest, short, smaller
 from projections.sessions.tables import PROMPT, SUBAGENT, PromptRow, SubagentRow
 from projections.sessions.work import HOOK, TELEMETRY, TRANSCRIPT, Work, count_prompt, prompt_counts
 
@@ -71,6 +72,20 @@ def _texts(value: Any, parts: list[str]) -> None:
             _texts(block, parts)
     elif type(value) is dict:
         _texts(value.get("text") or value.get("content") or value.get("message"), parts)
+
+
+def note_model(work: Work, prompt_id: str, model: str, at: datetime) -> None:
+    """The model of a turn: Codex names it in the turn's context, not in the record of what the turn used."""
+    key = (work.org, work.lid, ident(prompt_id))
+    row = work.rows.get(PROMPT, key) or PromptRow(*key, work.fact.person_id)
+    newest(row, "model", model, at)
+    work.rows.put(PROMPT, row)
+
+
+def model_of(work: Work, prompt_id: str | None) -> str | None:
+    """The model of a turn as far as it is known, else the conversation's."""
+    row = work.rows.get(PROMPT, (work.org, work.lid, ident(prompt_id))) if prompt_id else None
+    return (row.model if row else None) or work.llm.model
 
 
 def fold_turn(work: Work, seen: TurnEnded) -> None:

@@ -16,9 +16,10 @@ HOOK, TELEMETRY, TRANSCRIPT = "hook", "telemetry", "transcript"
 
 
 class Work:
-    """One channel fact under the fold.  `changed` asks to decide the conversation's status again."""
+    """One channel fact under the fold.  `changed` asks to decide the conversation's status again, `moved`
+    to carry its surroundings into the session."""
 
-    __slots__ = ("changed", "channel", "clock_max", "fact", "lid", "llm", "org", "recorded", "rows")
+    __slots__ = ("changed", "channel", "clock_max", "fact", "lid", "llm", "moved", "org", "recorded", "rows")
 
     def __init__(self, rows: Rows, recorded: Recorded, fact: ChannelFact, lid: str, channel: str) -> None:
         self.rows = rows
@@ -29,6 +30,7 @@ class Work:
         self.channel = channel
         self.clock_max = recorded.recorded_at + CLOCK_AHEAD_MAX
         self.changed = False
+        self.moved = False
         self.llm: LlmSessionRow
 
     def at(self, told: datetime) -> datetime:
