@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 import click
@@ -24,8 +24,6 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
 ERROR_CHARS_MAX = 500
 SSE_LINE_BYTES_MAX = 1024 * 1024
-
-T = TypeVar("T")
 
 
 class UnreachableError(click.ClickException):
@@ -137,7 +135,7 @@ class Client:
         if connection.api_key:
             self._headers["X-API-Key"] = connection.api_key
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from cli.capture import spool
 from cli.capture.config import Config, ConfigError, load
 from cli.capture.journal import Journal
 from cli.capture.paths import PRIVATE_FILE, ClientDir, write_atomically
-from cli.capture.shipping import Tally, backoff_s, is_final, ship
+from cli.capture.shipping import BATCH_EVENTS_MAX, Tally, backoff_s, is_final, ship
 from cli.capture.sweep import Sweeps
 from cli.client import Client, Connection, RefusedError, UnreachableError
 
@@ -55,7 +55,7 @@ class BusyError(Exception):
 
 
 @contextmanager
-def only_one(paths: ClientDir) -> Iterator[None]:
+def only_one(paths: ClientDir) -> Generator[None]:
     """Be the one flusher.
 
     Raises:
@@ -129,7 +129,7 @@ class Flusher:
 
     def _worth_it(self, entries: list[spool.Entry]) -> bool:
         """While the service is away, wait for a segment's worth, so that days offline are not a million files."""
-        return len(entries) >= spool.BATCH_EVENTS_MAX or time.time() - entries[0].mtime_ns / 1e9 > BATCH_WAIT_S
+        return len(entries) >= BATCH_EVENTS_MAX or time.time() - entries[0].mtime_ns / 1e9 > BATCH_WAIT_S
 
     def _ship(self, path: Path) -> None:
         lines = [line for line in path.read_bytes().split(b"\n") if line]

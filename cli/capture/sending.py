@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import msgspec
@@ -210,7 +210,7 @@ class Sender:
             self._clients.client = client = Client(self._connection)
             with self._lock:
                 self._dialled.append(client)
-        return self._clients.client
+        return cast("Client", self._clients.client)
 
     def close(self) -> None:
         """Hang up."""

@@ -103,4 +103,4 @@ def backoff_s(failures: int, told_s: float | None = None) -> float:
     if told_s is not None:
         return min(max(told_s, BACKOFF_FIRST_S), BACKOFF_MAX_S)
     ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 16))
-    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads callers, guards nothing
+    return float(ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - spreads callers, guards nothing

@@ -31,6 +31,8 @@ RAW_BYTES_MAX = 8 * 1024 * 1024  # payload bytes read for one segment; one large
 REJECTED_BYTES_MAX = 16 * 1024 * 1024
 OVERFLOW_ENTRIES_MAX = 200
 PEOPLE_MAX = 256
+# A capture that is no JSON object, or of a shape nobody thought of: it must not stop the rest.
+_DEFECTS = (msgspec.MsgspecError, ValueError, TypeError, RecursionError, OSError)
 
 
 class Entry(msgspec.Struct, frozen=True, order=True):
@@ -143,25 +145,16 @@ class Intake:
         for entry in entries:
             if len(lines) >= BATCH_EVENTS_MAX or (lines and (raw + entry.size > RAW_BYTES_MAX)):
                 break
-            path = self._paths.incoming / entry.name
             try:
-                data = path.read_bytes()
-                payload = msgspec.json.decode(data)
-                if not isinstance(payload, dict):
-                    raise msgspec.DecodeError("expected a JSON object")
+                found = self._read(entry, config)
             except FileNotFoundError:
                 continue
-            except (msgspec.MsgspecError, UnicodeError, OSError, RecursionError) as error:
+            except _DEFECTS as error:
                 if not _writing(entry):
-                    set_aside(self._paths, entry, str(error))
+                    set_aside(self._paths, entry, f"{type(error).__name__}: {error}")
                     handled += 1
                 continue
-            try:
-                line = msgspec.json.encode(self.envelope(entry, payload, config))
-            except (ValueError, TypeError, RecursionError) as error:  # a shape nobody thought of must not stop the rest
-                set_aside(self._paths, entry, f"{type(error).__name__}: {error}")
-                handled += 1
-                continue
+            payload, line = found
             if lines and size + len(line) > BATCH_BYTES_MAX:
                 break
             self._seen(payload, entry.agent)
@@ -174,6 +167,11 @@ class Intake:
             for entry in used:
                 (self._paths.incoming / entry.name).unlink(missing_ok=True)
         return handled + len(lines)
+
+    def _read(self, entry: Entry, config: Config) -> tuple[dict[str, Any], bytes]:
+        """The payload of a capture and the line in which it leaves."""
+        payload = msgspec.json.decode((self._paths.incoming / entry.name).read_bytes(), type=dict[str, Any])
+        return payload, msgspec.json.encode(self.envelope(entry, payload, config))
 
 
 def segments(paths: ClientDir) -> list[Path]:

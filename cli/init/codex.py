@@ -11,8 +11,20 @@ import click
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-EVENTS = tuple(
-    ["SessionStart", "SessionEnd", "UserPromptSubmit", "PreToolUse", "PostToolUse", "PermissionRequest", "Stop", "StopFailure", "SubagentStart", "SubagentStop", "PreCompact", "PostCompact", "Interrupt"]
+EVENTS = (
+    "SessionStart",
+    "SessionEnd",
+    "UserPromptSubmit",
+    "PreToolUse",
+    "PostToolUse",
+    "PermissionRequest",
+    "Stop",
+    "StopFailure",
+    "SubagentStart",
+    "SubagentStop",
+    "PreCompact",
+    "PostCompact",
+    "Interrupt",
 )
 TIMEOUT_S = 3  # Codex allows no more for SessionEnd and Interrupt
 _EXPORTERS = (("exporter", "logs"), ("metrics_exporter", "metrics"), ("trace_exporter", "traces"))

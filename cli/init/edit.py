@@ -119,7 +119,7 @@ def add_hooks(settings: Json, events: Mapping[str, Json], mark: str, path: Path)
 
 def _entries(group: Any) -> list[Any]:
     found = cast("Json", group).get("hooks") if isinstance(group, dict) else None
-    return cast("list[Any]", found) if isinstance(found, list) else []
+    return found if isinstance(found, list) else []
 
 
 def _drop(groups: list[Any], mark: str, keep: Json | None = None) -> None:
@@ -159,7 +159,7 @@ def remove_hooks(settings: Json, mark: str) -> None:
     for event in list(table):
         groups = table[event]
         if isinstance(groups, list) and any(is_ours(entry, mark) for group in groups for entry in _entries(group)):
-            _drop(cast("list[Any]", groups), mark)
+            _drop(groups, mark)
             if not groups:
                 del table[event]
     if not table:
