@@ -24,7 +24,7 @@ import msgspec
 
 from domain.sessions import derive
 from domain.sessions.coerce import TEXT_CHARS_MAX, part, parts
-from domain.sessions.whitelist import ANY_KEY, ATTRIBUTES, DERIVED, HOOK, LEAF, NAMES, RESOURCE, TRANSCRIPT, Whitelist
+from domain.sessions.whitelist import ATTRIBUTES, DERIVED, HOOK, LEAF, NAMES, RESOURCE, TRANSCRIPT, Each, Whitelist
 
 CONTENT_BYTES_MAX = 64 * 1024  # larger content is cut, marked and hashed
 LIST_ITEMS_MAX = 512  # a longer list is content, whatever it holds
@@ -75,12 +75,8 @@ class TelemetryLike(Protocol):
 
 def partition(record: Mapping[str, Any], allowed: Whitelist) -> Parts:
     """Divide an object by a whitelist; `merge` puts it together again."""
-    if ANY_KEY in allowed:
-        rule = allowed[ANY_KEY]
-        named = {key: value for key, value in record.items() if is_structure(key)}
-        clear, rest = partition(named, dict.fromkeys(named, rule))
-        return clear, rest | {key: value for key, value in record.items() if key not in named}
-    clear, rest = {}, {}
+    clear: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
     rule_of = allowed.get
     for key, value in record.items():
         rule = rule_of(key)
@@ -109,6 +105,8 @@ def is_structure(value: Any) -> bool:
 
 
 def _divide(key: str, value: Any, rule: Any, clear: dict[str, Any], rest: dict[str, Any]) -> None:
+    if type(rule) is Each and type(value) is dict:
+        rule = {name: rule.rule for name in cast("dict[str, Any]", value) if is_structure(name)}
     if type(rule) is dict and type(value) is dict:
         inner, left = partition(cast("dict[str, Any]", value), cast("Whitelist", rule))
         if inner or not left:

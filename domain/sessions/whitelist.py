@@ -1,7 +1,7 @@
 """Which fields of an agent's records are structure: everything that is not named here is sealed, known to us or not.
 
 A whitelist maps a field to `LEAF` (an identifier, enumeration value, number or flag), to a whitelist of its own (an object)
-or to a tuple of one whitelist (a list).  Even a named field is only structure while its value looks like one: text must be
+to a tuple of one whitelist (a list), or to `Each` (an object keyed by names).  Even a named field is only structure while its value looks like one: text must be
 short and printable.  Paths, prompts, tool inputs and outputs, titles, error messages and people are not structure.
 """
 
@@ -11,7 +11,15 @@ from typing import Any, Final
 
 LEAF: Final = True
 Whitelist = dict[str, Any]
-ANY_KEY: Final = "*"  # the whitelist of every field not named (objects keyed by model name)
+
+
+class Each:
+    """The rule of an object whose keys are names of things (models): every value is divided by the same whitelist."""
+
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Whitelist) -> None:
+        self.rule = rule
 
 
 def leaves(names: str) -> Whitelist:
@@ -111,12 +119,12 @@ TRANSCRIPT: Final[Whitelist] = {
         **leaves("type toolUseID hookEvent exitCode durationMs skillCount"),
         "identity": leaves("modelId"),
     },
-    "modelUsage": {
-        ANY_KEY: leaves(
+    "modelUsage": Each(
+        leaves(
             "inputTokens outputTokens thinkingTokens cacheReadInputTokens cacheCreationInputTokens costUSD webSearchRequests "
             "cacheCreationEphemeral5mInputTokens cacheCreationEphemeral1hInputTokens"
         )
-    },
+    ),
     "payload": CODEX_PAYLOAD,
 }
 
@@ -156,34 +164,8 @@ ATTRIBUTES: Final[Whitelist] = leaves(
 
 # Names that the level `counts` leaves out, at any depth.
 NAMES: Final = frozenset(
-    [
-        "tool_name",
-        "name",
-        "agent_type",
-        "agentType",
-        "command_name",
-        "command_source",
-        "mcp_server",
-        "mcp_server_name",
-        "gitBranch",
-        "branch",
-        "git",
-        "repo",
-        "tool_calls.tool_name",
-        "toolStats",
-        "agent.name",
-        "skill.name",
-        "plugin.name",
-        "marketplace.name",
-        "mcp_server.name",
-        "mcp_tool.name",
-        "hook_name",
-        "function_name",
-        "gen_ai.tool.name",
-        "gen_ai.agent.name",
-        "attributionAgent",
-        "originator",
-        "language",
-        "schedule",
-    ]
+    leaves(
+        "tool_name name command_name command_source mcp_server mcp_server_name toolStats server tool schedule gitBranch branch "
+        "git attributionAgent querySource originator"
+    )
 )

@@ -27,7 +27,21 @@ from domain.pricing import ModelPrice, PriceTable, Rates, Tier
 PRICE_FILE = "litellm/model_prices_and_context_window_backup.json"
 MODES = frozenset({"chat", "responses", "completion"})
 PREFIXES = frozenset(
-    ["anthropic", "azure", "azure_ai", "bedrock", "deepseek", "gemini", "mistral", "moonshot", "openai", "vertex_ai", "xai", "zai", "dashscope"]
+    [
+        "anthropic",
+        "azure",
+        "azure_ai",
+        "bedrock",
+        "deepseek",
+        "gemini",
+        "mistral",
+        "moonshot",
+        "openai",
+        "vertex_ai",
+        "xai",
+        "zai",
+        "dashscope",
+    ]
 )
 VARIANTS = {"standard": "", "batches": "_batches", "priority": "_priority", "flex": "_flex", "ultrafast": "_ultrafast"}
 FIELDS = {

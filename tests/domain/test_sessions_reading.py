@@ -363,7 +363,10 @@ def test_metrics_are_deltas_or_nothing() -> None:
         telemetry(point("cost.usage", 5.0, "cumulative")),
     )
 
-    assert [(one.what, one.amount) for one in found if isinstance(one, Counted)] == [("commits", 2), ("active_ms", 7828)]
+    assert [(one.what, one.amount) for one in found if isinstance(one, Counted)] == [
+        ("commits", 2),
+        ("active_ms", 7828),
+    ]
     assert [one.removed for one in found if isinstance(one, LinesChanged)] == [3]
 
 

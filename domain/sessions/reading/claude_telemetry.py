@@ -270,9 +270,9 @@ def _metric(fact: ChannelFact, attrs: dict[str, Any]) -> list[Seen]:
     """Deltas only: a cumulative point cannot be added up without its predecessor, so it says nothing here."""
     name = fact.kind.removeprefix(_PREFIX)
     at, agent, value = at_of(fact), text(attrs.get("agent_id")), attrs.get("value")
-    delta = attrs.get("temporality") in {"delta", "", None}
+    delta = text(attrs.get("temporality")) in {"delta", None}
     if name == "lines_of_code.count":
-        lines, kind = count(value), attrs.get("type")
+        lines, kind = count(value), text(attrs.get("type"))
         if not delta or not lines or kind not in {"added", "removed"}:
             return []
         added = kind == "added"

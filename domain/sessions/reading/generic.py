@@ -43,7 +43,7 @@ def _called(attrs: dict[str, Any], fact: ChannelFact) -> list[Seen]:
     at = at_of(fact)
     model = text(attrs.get("gen_ai.response.model")) or text(attrs.get("gen_ai.request.model"))
     own = text(attrs.get("gen_ai.response.id")) or text(attrs.get("span_id"))
-    if attrs.get("gen_ai.operation.name") in {"invoke_agent", "create_agent"} or own is None:
+    if text(attrs.get("gen_ai.operation.name")) in {"invoke_agent", "create_agent"} or own is None:
         return []  # sums of the calls below it
     called = ModelCalled(
         at=at,
