@@ -149,7 +149,8 @@ class Supervisor:
             due = [child.next_start for child in self._children.values() if child.wanted and child.process is None]
             pause = min([LOOK_S, *(max(0.0, at - time.monotonic()) for at in due)])
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for may swallow a cancellation in Python 3.11
+                    await self._wake.wait()
 
     async def stop(self, names: Sequence[str] | None = None) -> None:
         """Stop the named processes (all where None) side by side, and wait for their end; the deaf are killed."""

@@ -67,11 +67,13 @@ def rebuild(name: str, data_dir: Path | None) -> None:
 
 
 async def _refusing(work: Any) -> Any:
-    """Unknown names and states that do not fit are refusals, not crashes."""
+    """Names that do not exist and states that do not fit are refusals, not crashes."""
+    from workers.projector import Refused, StoppedError  # noqa: PLC0415
+
     try:
         return await work
-    except (LookupError, ValueError) as error:
-        raise click.ClickException(str(error.args[0] if error.args else error)) from error
+    except (Refused, StoppedError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _tell(answer: Any, otherwise: str) -> None:
