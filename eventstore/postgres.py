@@ -13,7 +13,7 @@ import msgspec
 
 from domain.kernel import Stream
 from eventstore import batch
-from eventstore.database import API_ROLE, Connection, Pool, connect_pool, tenant
+from eventstore.database import API_ROLE, Connection, Pool, connect_pool
 from eventstore.mapper import Mapper
 from eventstore.port import PAGE_EVENTS_MAX, Append, Meta, Outcome, Recorded
 from eventstore.sql import load
@@ -85,7 +85,11 @@ class PostgresStore:
         """
         if self._pool is None:
             self._pool = await connect_pool(self._url, self._role, max_size=POOL_CONNECTIONS_MAX)
-        await self._writer.start()
+        try:
+            await self._writer.start()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Settle what is queued and disconnect."""
@@ -108,12 +112,13 @@ class PostgresStore:
         Raises:
             PermissionError: all organizations were asked for with role `crewkit_api`.
         """
-        last = POSITION_MAX if until is None else until
         if org_id is not None:
+            last = POSITION_MAX if until is None else until
             return await self._read(org_id, "select_all_of_org", after, last, _page(limit), org_id)
         if self._role == API_ROLE:
             raise PermissionError("reading all organizations needs role crewkit_worker")
-        return await self._read(None, "select_all", after, last, _page(limit))
+        size = _page(limit) if until is None else min(_page(limit), until - max(after, 0))
+        return await self._read(None, "select_all", max(after, 0), size) if size > 0 else []
 
     async def read_stream(
         self, org_id: UUID, stream: Stream, *, after: int = 0, limit: int = 1_000, newest_first: bool = False
@@ -188,11 +193,12 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _reader(self, org_id: UUID | None) -> AsyncGenerator[Connection, None]:
-        if org_id is not None and self._role == API_ROLE:
-            async with tenant(self.pool, org_id) as connection:
+        async with self.pool.acquire() as connection:
+            if org_id is None:
                 yield connection
-        else:
-            async with self.pool.acquire() as connection:
+                return
+            async with connection.transaction(readonly=True):
+                await connection.execute(load("pin_reader"), str(org_id))
                 yield connection
 
     async def _learn_names(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> None:

@@ -82,7 +82,7 @@ BEGIN
     moment := clock_timestamp();
     PERFORM crewkit.make_room(base + total)
         FROM crewkit.layout o
-        WHERE (SELECT l.to_position FROM crewkit.leaf l ORDER BY l.to_position DESC LIMIT 1)
+        WHERE coalesce((SELECT l.to_position FROM crewkit.leaf l ORDER BY l.to_position DESC LIMIT 1), 1)
             - (base + total) <= o.leaf_events / 2;
 
     SELECT array_agg(CASE WHEN r.stream_id <> c.stream THEN 4

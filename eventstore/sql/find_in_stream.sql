@@ -1,4 +1,4 @@
--- History of one stream, oldest first; null means: any.  Versions rise with positions, and only the stream's index knows versions.
+-- History of one stream, oldest first; null means: any.
 SELECT position, org_id, stream_id, version, type, event_id, recorded_at, data, meta
 FROM crewkit.event
 WHERE org_id = $1 AND position > $2 AND position <= $3
