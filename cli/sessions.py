@@ -46,8 +46,8 @@ def sessions() -> None:
 
 
 @sessions.command("list")
-@click.option("--status", help="active, ended, timed_out, …")
-@click.option("--user", help="Whose sessions (a person's id).")
+@click.option("--status", help="active, ended or timed_out")
+@click.option("--user", help="Whose sessions: a person's id or e-mail address.")
 @click.option("--project")
 @click.option("--repo", help="owner/name")
 @click.option("--branch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def _claude(paths: ClientDir, scope: str, connection: Connection, no_otel: bool,
     settings = edit.parse(path, old)
     known = _memory(paths).get(str(path))
     env = claude.variables(connection.url)
-    helper = str(paths.headers_helper)
+    helper = shlex.quote(str(paths.headers_helper))  # agents run it through a shell
     if remove:
         if known is not None and old == known.after:
             return [Change(path, old, known.text if known.existed else None)]

@@ -156,13 +156,14 @@ def remove_hooks(settings: Json, mark: str) -> None:
     if not isinstance(hooks, dict):
         return
     table = cast("Json", hooks)
+    had = bool(table)
     for event in list(table):
         groups = table[event]
         if isinstance(groups, list) and any(is_ours(entry, mark) for group in groups for entry in _entries(group)):
             _drop(groups, mark)
             if not groups:
                 del table[event]
-    if not table:
+    if had and not table:
         del settings["hooks"]
 
 
