@@ -8,9 +8,14 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from eventstore.database import Pool
 from eventstore.settings import Settings
 
 GRACE_S = 15.0  # how long the batch in flight may take to finish after a stop
+CLOSE_S = 5.0
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 5.0
 
@@ -35,6 +40,17 @@ def nats_url(settings: Settings) -> str:
     if not settings.nats_url:
         raise ValueError("CREWKIT_NATS_URL is not set; `crewkit up` sets it for the workers it starts")
     return settings.nats_url
+
+
+async def close_pool(pool: Pool, *held: PoolConnectionProxy[asyncpg.Record]) -> None:
+    """Close a pool and the connections still `held` from it, politely for `CLOSE_S`, then by force."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            for connection in held:
+                await pool.release(connection)  # gives session locks back too
+            await pool.close()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pool.terminate()
 
 
 class Backoff:

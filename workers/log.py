@@ -12,8 +12,16 @@ from domain.kernel import Stream
 from eventstore.database import Connection, Pool
 from eventstore.mapper import Mapper
 from eventstore.port import Meta, Recorded
-from eventstore.sql import load
 from workers.blocks import Stored
+
+_PAGE = """
+SELECT position, org_id, stream_id, version, type, event_id, recorded_at, data, meta
+  FROM crewkit.event
+ WHERE position > $1
+ ORDER BY position
+ LIMIT $2
+"""
+_NAMES = "SELECT stream_id, kind, id FROM crewkit.stream WHERE stream_id = ANY ($1::uuid[])"
 
 NAMES_MAX = 20_000  # stream names kept in memory
 METAS_MAX = 2_000  # decoded envelopes kept in memory: one request writes the same one many times
@@ -32,7 +40,7 @@ class LogReader:
         Raises:
             LookupError: an event's stream has no row (the database was tampered with).
         """
-        records = await self._source.fetch(load("select_all"), after, after + limit, limit)
+        records = await self._source.fetch(_PAGE, after, limit)
         if not records:
             return []
         names = self._names
@@ -41,7 +49,7 @@ class LogReader:
             if len(names) + len(missing) > NAMES_MAX:
                 names.clear()
                 missing = {record[2] for record in records}
-            for stream_id, kind, ident in await self._source.fetch(load("select_names"), list(missing)):
+            for stream_id, kind, ident in await self._source.fetch(_NAMES, list(missing)):
                 names[stream_id] = (kind, ident)
         rows: list[Stored] = []
         for position, org_id, stream_id, version, kind, event_id, recorded_at, data, meta in records:

@@ -26,7 +26,7 @@ from eventstore.database import WORKER_ROLE, Connection, connect_pool
 from eventstore.settings import Settings
 from workers.blocks import LAST, LAST_ID, Block, Names, cut
 from workers.carrier import connected
-from workers.lifecycle import Backoff, database_url, retry_forever, until_cancelled, wait_any
+from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
 from workers.log import LogReader
 
 log = structlog.get_logger("relay")
@@ -129,8 +129,8 @@ class Relay:
         pool = await connect_pool(
             database_url(self._settings), WORKER_ROLE, min_size=1, max_size=1, synchronous_commit="off"
         )
+        connection = await pool.acquire()
         try:
-            connection = await pool.acquire()
             if not await self._win_office(connection, stop):
                 return
             wake, lost = asyncio.Event(), asyncio.Event()
@@ -146,7 +146,7 @@ class Relay:
                 self._backoff.reset()
                 await term.serve()
         finally:
-            pool.terminate()  # ends the session, which gives the lock back
+            await close_pool(pool, connection)
 
     async def _win_office(self, connection: Connection, stop: asyncio.Event) -> bool:
         waiting = False

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +15,12 @@ import projections
 from domain.discover import collect
 from eventstore.database import WORKER_ROLE, Pool, connect_pool
 from eventstore.mapper import Mapper
-from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
+from eventstore.sealing import PostgresKeyRing
 from eventstore.settings import Settings
 from projections.base import Projection
 from workers.blocks import Names
-from workers.lifecycle import Backoff, database_url, discard, retry_forever, wait_any
+from workers.keys import master_key
+from workers.lifecycle import Backoff, close_pool, database_url, discard, retry_forever, wait_any
 from workers.log import Decoder
 from workers.projector import control
 from workers.projector.control import RUNNING, Refused
@@ -37,7 +37,6 @@ QUICK_S = 10.0  # Postgres was ahead of NATS: the relay may be down, so look mor
 CONTROL_S = 1.0  # between looks at what operators and other instances did
 NEWER_S = 5.0
 CONTENTION_S = 0.5
-CLOSE_S = 5.0
 CONNECTIONS_PER_PROJECTION = 3
 _FILL_LOCKS = 0x637266  # first half of the advisory lock of whoever fills a generation of a projection
 
@@ -45,13 +44,6 @@ _FILL_LOCKS = 0x637266  # first half of the advisory lock of whoever fills a gen
 def found_projections() -> list[Projection]:
     """Every projection of the program."""
     return collect(projections, Projection)
-
-
-def master_key(settings: Settings) -> bytes:
-    """The key that wraps people's keys: `key_file`, else the data directory's."""
-    if settings.key_file:
-        return load_or_create_master_key(Path(settings.key_file))
-    return load_or_create_master_key(Path(settings.data_dir) / "keys" / "master.key")
 
 
 class Workshop:
@@ -90,15 +82,7 @@ async def workshop(settings: Settings, count: int) -> AsyncGenerator[Workshop]:
     try:
         yield Workshop(pool, settings)
     finally:
-        await close(pool)
-
-
-async def close(pool: Pool) -> None:
-    """Close a pool, politely for `CLOSE_S`."""
-    try:
-        await asyncio.wait_for(pool.close(), CLOSE_S)
-    except (OSError, TimeoutError):
-        pool.terminate()
+        await close_pool(pool)
 
 
 async def silent(_: str, __: int, ___: Sequence[tuple[UUID, dict[str, Any]]]) -> None:

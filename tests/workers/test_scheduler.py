@@ -1,0 +1,121 @@
+"""The scheduler: what comes due is done once, by one instance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from domain.kernel import Stream
+from eventstore.settings import Settings
+from projections.sessions import PROJECTION
+from tests.workers.tally import ORG, PERSON, Log, open_log, running, until
+from workers import scheduler
+from workers.projector import run_projector
+from workers.scheduler import Job, Tools, run_scheduler, time_out_stale_sessions
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def log(postgres_url: str) -> AsyncIterator[Log]:
+    async with open_log(postgres_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(postgres_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=postgres_url,
+        nats_url="nats://127.0.0.1:9",
+        data_dir=str(tmp_path),
+        key_file=str(tmp_path / "master.key"),
+        stale_after_s=0,
+    )
+
+
+async def timed_out(log: Log) -> list[str]:
+    events = await log.store.read_all(0, 1_000)
+    return [one.stream.id for one in events if one.type == "session.timed_out.v1"]
+
+
+async def test_a_silent_session_is_timed_out_once(log: Log, settings: Settings) -> None:
+    await log.add(6, sessions=3)
+    await log.end("s1")
+    jobs = (Job("time_out_stale_sessions", 0.02, time_out_stale_sessions),)
+    async with running(run_projector(settings, wanted=[PROJECTION]), run_scheduler(settings, jobs=jobs)):
+
+        async def both() -> bool:
+            return set(await timed_out(log)) == {"s0", "s2"}
+
+        await until(both)
+        await log.reached(await log.store.head(), "sessions")
+        await asyncio.sleep(0.2)  # several more runs
+        assert sorted(await timed_out(log)) == ["s0", "s2"]
+        shown = await log.store.pool.fetch("SELECT session_id, status FROM crewkit.session ORDER BY session_id")
+    assert [tuple(one) for one in shown] == [("s0", "timed_out"), ("s1", "ended"), ("s2", "timed_out")]
+    last = (await log.store.read_stream(ORG, Stream("Session", "s0")))[-1]
+    assert last.meta.actor == "system:scheduler"
+
+
+async def test_one_instance_acts_and_another_takes_over(
+    log: Log, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "STANDBY_S", 0.02)
+    ran: list[str] = []
+
+    def job(name: str) -> Job:
+        async def run(_: Tools) -> int:
+            ran.append(name)
+            return 0
+
+        return Job("count", 0.01, run)
+
+    first = asyncio.create_task(run_scheduler(settings, jobs=[job("first")]))
+    while not ran:
+        await asyncio.sleep(0.01)
+    async with running(run_scheduler(settings, jobs=[job("second")])):
+        await asyncio.sleep(0.1)
+        assert set(ran) == {"first"}
+        first.cancel()
+        await asyncio.wait({first})
+        while "second" not in ran:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_defective_job_does_not_stop_the_others(log: Log, settings: Settings) -> None:
+    ran: list[int] = []
+
+    async def broken(_: Tools) -> int:
+        raise RuntimeError("a defect")
+
+    async def good(_: Tools) -> int:
+        ran.append(1)
+        return 1
+
+    async with running(run_scheduler(settings, jobs=[Job("broken", 0.01, broken), Job("good", 0.01, good)])):
+        while len(ran) < 3:
+            await asyncio.sleep(0.01)
+
+
+async def test_old_receipts_go_and_young_ones_stay(log: Log, settings: Settings, postgres_url: str) -> None:
+    import asyncpg  # noqa: PLC0415
+
+    admin = await asyncpg.connect(postgres_url)
+    for command, days in (("old", 31), ("young", 29)):
+        await admin.execute(
+            "INSERT INTO crewkit.receipt VALUES ($1, $2, $3, 1, 1, clock_timestamp() - make_interval(days => $4))",
+            ORG,
+            command,
+            PERSON,
+            days,
+        )
+
+    async def pruned() -> bool:
+        return [row[0] for row in await admin.fetch("SELECT command_id FROM crewkit.receipt")] == ["young"]
+
+    async with running(run_scheduler(settings)):
+        await until(pruned)
+    await admin.close()

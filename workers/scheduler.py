@@ -1,0 +1,180 @@
+"""The scheduler: commands and housekeeping that come due with time, run by one instance.
+
+It acts under a session-level advisory lock on its own connection; if that connection goes, so does the office.  Every job
+is safe to run twice and takes a bounded batch, so a missed or repeated run costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+
+from commands.bus import Principal
+from commands.sessions import time_out_session
+from domain.kernel import DomainError
+from eventstore.database import WORKER_ROLE, Connection, Pool, connect_pool
+from eventstore.mapper import Mapper
+from eventstore.port import StoreUnavailableError
+from eventstore.postgres import PostgresStore
+from eventstore.sealing import PostgresKeyRing
+from eventstore.settings import Settings
+from projections.sessions.queries import stale_sessions
+from workers.keys import master_key
+from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
+
+log = structlog.get_logger("scheduler")
+
+LOCK_KEY = 0x637265776B690002  # "crewki", job 2
+STANDBY_S = 5.0
+JOB_MAX_S = 60.0
+STALE_EVERY_S = 15.0
+STALE_BATCH_MAX = 500
+RECEIPTS_EVERY_S = 600.0
+RECEIPTS_BATCH_MAX = 10_000
+RECEIPT_KEEP = timedelta(days=30)
+ACTOR = "system:scheduler"
+NOBODY = UUID(int=0)
+
+FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, StoreUnavailableError)
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What jobs work with.  `pool` reads as worker; `owner` acts as the database user itself, who owns the log's tables."""
+
+    settings: Settings
+    pool: Pool
+    owner: Pool
+    store: PostgresStore
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Something to do every `every_s` seconds.  `run` answers how much it did."""
+
+    name: str
+    every_s: float
+    run: Callable[[Tools], Awaitable[int]]
+
+
+async def time_out_stale_sessions(tools: Tools) -> int:
+    """Tell that sessions fell silent: no event recorded (the server's clock) for longer than `stale_after_s`."""
+    limit_s = tools.settings.stale_after_s
+    async with tools.pool.acquire() as connection:
+        if await connection.fetchval("SELECT to_regclass('crewkit.session')") is None:
+            return 0  # no projector has run yet
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        found = await stale_sessions(connection, now - timedelta(seconds=limit_s), STALE_BATCH_MAX)
+    noted = 0
+    for stale in found:
+        principal = Principal(actor=ACTOR, org_id=stale.org_id, person_id=NOBODY, scopes=frozenset())
+        try:
+            outcome = await time_out_session(
+                tools.store,
+                principal,
+                stale.session_id,
+                last_activity_at=stale.last_activity_at,
+                now=now,
+                limit_s=limit_s,
+            )
+        except DomainError as refused:  # somebody was busy with this very session: the next run sees what became of it
+            log.info("scheduler.session_not_timed_out", session=stale.session_id, code=refused.code)
+            continue
+        noted += outcome is not None
+    return noted
+
+
+async def prune_receipts(tools: Tools) -> int:
+    """Forget what commands answered longer ago than anybody repeats them."""
+    tag = await tools.owner.execute(
+        """DELETE FROM crewkit.receipt WHERE ctid = ANY (ARRAY(
+               SELECT ctid FROM crewkit.receipt WHERE recorded_at < clock_timestamp() - $1::interval LIMIT $2))""",
+        RECEIPT_KEEP,
+        RECEIPTS_BATCH_MAX,
+    )
+    return int(tag.rpartition(" ")[2])
+
+
+JOBS = (
+    Job("time_out_stale_sessions", STALE_EVERY_S, time_out_stale_sessions),
+    Job("prune_receipts", RECEIPTS_EVERY_S, prune_receipts),
+)
+
+
+async def run_scheduler(settings: Settings, *, jobs: Sequence[Job] = JOBS) -> None:
+    """Run due jobs until cancelled; then finish the one that runs."""
+    scheduler = Scheduler(settings, jobs)
+    await until_cancelled(scheduler.run)
+
+
+class Scheduler:
+    """One candidate for the office."""
+
+    def __init__(self, settings: Settings, jobs: Sequence[Job]) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._backoff = Backoff()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve one term after the other until `stop` is set."""
+
+        def on_failure(error: BaseException, pause_s: float) -> None:
+            tell = log.warning if self._backoff.tries == 1 else log.debug
+            tell("scheduler.interrupted", error=f"{type(error).__name__}: {error}", retry_s=round(pause_s, 2))
+
+        await retry_forever(lambda: self._term(stop), stop, FAILURES, on_failure, self._backoff)
+
+    async def _term(self, stop: asyncio.Event) -> None:
+        url = database_url(self._settings)
+        owner = await connect_pool(url, None, max_size=2)
+        office = await owner.acquire()
+        try:
+            while not await office.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):
+                await wait_any(STANDBY_S, stop)
+                if stop.is_set():
+                    return
+            await self._serve(owner, office, stop)
+        finally:
+            await close_pool(owner, office)
+
+    async def _serve(self, owner: Pool, office: Connection, stop: asyncio.Event) -> None:
+        url = database_url(self._settings)
+        pool = await connect_pool(url, WORKER_ROLE, max_size=2)
+        try:
+            mapper = Mapper(PostgresKeyRing(pool, master_key(self._settings)))
+            store = PostgresStore(url, mapper, role=WORKER_ROLE, pool=pool)
+            await store.start()
+            try:
+                log.info("scheduler.active", jobs=[job.name for job in self._jobs])
+                self._backoff.reset()
+                await self._run_jobs(Tools(self._settings, pool, owner, store), office, stop)
+            finally:
+                await store.close()
+        finally:
+            await close_pool(pool)
+
+    async def _run_jobs(self, tools: Tools, office: Connection, stop: asyncio.Event) -> None:
+        due = dict.fromkeys(range(len(self._jobs)), time.monotonic())
+        while True:
+            n = min(due, key=lambda one: due[one])
+            await wait_any(max(0.0, due[n] - time.monotonic()), stop)
+            if stop.is_set():
+                return
+            await office.execute("SELECT 1")  # still in office?
+            await self._run_job(self._jobs[n], tools)
+            due[n] = time.monotonic() + self._jobs[n].every_s
+
+    async def _run_job(self, job: Job, tools: Tools) -> None:
+        started_s = time.monotonic()
+        try:
+            done = await asyncio.wait_for(job.run(tools), JOB_MAX_S)
+        except Exception as error:  # noqa: BLE001  one job's defect must not keep the others from running
+            log.error("scheduler.job_failed", job=job.name, error=f"{type(error).__name__}: {error}")  # noqa: TRY400
+            return
+        tell = log.info if done else log.debug
+        tell("scheduler.job", job=job.name, done=done, ms=round((time.monotonic() - started_s) * 1000, 1))
