@@ -180,15 +180,17 @@ def fold_tool_call(work: Work, seen: ToolCalled) -> None:
         row = ToolCallRow(work.org, work.lid, tool_use_id, at, stand_in=seen.stand_in)
     elif at < row.at:
         row.at = at
-    row.name = larger(row.name, short(seen.name))
+    name = seen.name
+    if name is not None and name != row.name:
+        row.name = larger(row.name, short(name))
     if STATUS_RANK.get(seen.status, 0) > STATUS_RANK[row.status]:
         row.status = seen.status
     agent_rank = 3 if work.channel == HOOK else 2 if seen.agent_id is None else 1
     if agent_rank > row.agent_rank:
         row.agent_id, row.agent_rank = ident(seen.agent_id) if seen.agent_id else None, agent_rank
-    if seen.prompt_id is not None:
+    if seen.prompt_id is not None and seen.prompt_id != row.prompt_id:
         row.prompt_id = smaller(row.prompt_id, ident(seen.prompt_id))
-    if seen.request_id is not None:
+    if seen.request_id is not None and seen.request_id != row.request_id:
         row.request_id = smaller(row.request_id, ident(seen.request_id))
     if seen.mcp_server is not None:
         row.mcp_server = larger(row.mcp_server, short(seen.mcp_server))

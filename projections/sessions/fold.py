@@ -155,18 +155,19 @@ class SessionsFold:
             self._memo.pop(recorded.position, None)
             return
         llm.last_position = recorded.position
-        llm.last_recorded_at = larger(llm.last_recorded_at, recorded.recorded_at)
+        if llm.last_recorded_at is None or recorded.recorded_at > llm.last_recorded_at:
+            llm.last_recorded_at = recorded.recorded_at
         channel = CHANNELS.get(type(fact), TELEMETRY)
         work = Work(rows, recorded, fact, lid, channel)
-        work.llm = llm
+        work.start(llm)
         person = fact.person_id
-        if llm.person_id is not person and (llm.person_id is None or person < llm.person_id):
+        if llm.person_id is None or person.int < llm.person_id.int:  # comparing ints spares UUID's slow operators
             llm.person_id = person
         seen = self._read(recorded, fact)
         self._memo.pop(recorded.position, None)
         self._count_fact(work)
         _take_context(work)
-        first = last = work.at(fact.occurred_at) if channel == HOOK else None
+        first = last = work.now if channel == HOOK else None
         for one in seen:
             kind = type(one)
             if (handler := HANDLERS.get(kind)) is not None:
@@ -202,16 +203,19 @@ class SessionsFold:
     @staticmethod
     def _finish(work: Work, first: datetime | None, last: datetime | None) -> None:
         """Write the conversation back and carry what changed into its crewkit session."""
-        rows, llm, fact = work.rows, work.llm, work.fact
-        at = work.at(fact.occurred_at)
-        llm.seen_first_at, llm.seen_last_at = smaller(llm.seen_first_at, at), larger(llm.seen_last_at, at)
-        if first is not None:
-            llm.acted_first_at, llm.acted_last_at = smaller(llm.acted_first_at, first), larger(llm.acted_last_at, last)
+        rows, llm, at = work.rows, work.llm, work.now
+        if llm.seen_last_at is None or at > llm.seen_last_at:
+            llm.seen_last_at = at
+        if llm.seen_first_at is None or at < llm.seen_first_at:
+            llm.seen_first_at = at
+        if last is not None and (llm.acted_last_at is None or last > llm.acted_last_at):
+            llm.acted_last_at = last
+        if first is not None and (llm.acted_first_at is None or first < llm.acted_first_at):
+            llm.acted_first_at = first
         was: str | None = llm.status
-        work_id = fact.context.work_id
-        named = bool(work_id) and llm.session_id == work.lid and ident(work_id or "") != work.lid
-        if llm.session_id == "" or named:
-            if named:
+        work_id = work.fact.context.work_id
+        if llm.session_id == "" or (work_id and llm.session_id == work.lid and ident(work_id) != work.lid):
+            if llm.session_id:
                 _leave_default(rows, llm)
             llm.session_id = ident(work_id) if work_id else work.lid
             was, work.moved = None, True
@@ -219,22 +223,29 @@ class SessionsFold:
             settle_llm(llm)
         rows.put(LLM_SESSION, llm)
         session = _session_of(work)
-        if session is None:
-            return
-        old_last = session.last_activity_at
-        _span(session, llm)
-        session.last_recorded_at = larger(session.last_recorded_at, work.recorded.recorded_at)
-        if work.moved:
-            _carry_context(session, llm)
-        if work.changed or was is None:
-            take_state(session, llm, was)
-            settle_session(session)
-        else:
-            session.first_activity_at = session.acted_first_at or session.seen_first_at
-            session.last_activity_at = session.acted_last_at or session.seen_last_at
-            if session.silent_since is not None and session.last_activity_at != old_last:
-                settle_session(session)
-        rows.put(SESSION, session)
+        if session is not None:
+            _bring_up_to_date(work, session, was)
+            rows.put(SESSION, session)
+
+
+def _bring_up_to_date(work: Work, session: SessionRow, was: str | None) -> None:
+    """Carry a conversation's changes into its session; `was` is its status before, None when it is new there."""
+    llm = work.llm
+    old_last = session.last_activity_at
+    _span(session, llm)
+    told = work.recorded.recorded_at
+    if session.last_recorded_at is None or told > session.last_recorded_at:
+        session.last_recorded_at = told
+    if work.moved:
+        _carry_context(session, llm)
+    if work.changed or was is None:
+        take_state(session, llm, was)
+        settle_session(session)
+        return
+    session.first_activity_at = session.acted_first_at or session.seen_first_at or session.started_at
+    session.last_activity_at = session.acted_last_at or session.seen_last_at or session.started_at
+    if session.silent_since is not None and session.last_activity_at != old_last:
+        settle_session(session)
 
 
 def _touch(found: list[Touch], seen: Seen, org: UUID, lid: str, channel: str, event_id: UUID) -> None:
@@ -260,14 +271,26 @@ def _touch(found: list[Touch], seen: Seen, org: UUID, lid: str, channel: str, ev
 
 def _take_context(work: Work) -> None:
     """Repo, branch, commit and project as the developer's side saw them."""
-    context, llm, fact = work.fact.context, work.llm, work.fact
-    if context.repo is None and context.branch is None and context.commit is None and context.project is None:
+    context, llm = work.fact.context, work.llm
+    repo, branch, commit, project = context.repo, context.branch, context.commit, context.project
+    if repo is None and branch is None and commit is None and project is None:
         return
-    at = work.at(fact.occurred_at)
-    changed = newest(llm, "repo", context.repo, at)
-    changed |= newest(llm, "branch", context.branch, at)
-    changed |= newest(llm, "commit_hash", context.commit, at)
-    changed |= newest(llm, "project", context.project, at)
+    at = work.now
+    if repo == llm.repo and branch == llm.branch and commit == llm.commit_hash and project == llm.project:
+        # The same place as before: only the times move.
+        if llm.repo_at is not None and at > llm.repo_at:
+            llm.repo_at = at
+        if llm.branch_at is not None and at > llm.branch_at:
+            llm.branch_at = at
+        if llm.commit_hash_at is not None and at > llm.commit_hash_at:
+            llm.commit_hash_at = at
+        if llm.project_at is not None and at > llm.project_at:
+            llm.project_at = at
+        return
+    changed = newest(llm, "repo", repo, at)
+    changed |= newest(llm, "branch", branch, at)
+    changed |= newest(llm, "commit_hash", commit, at)
+    changed |= newest(llm, "project", project, at)
     work.moved |= changed
 
 
@@ -282,11 +305,17 @@ def _carry_context(session: SessionRow, llm: LlmSessionRow) -> None:
 
 
 def _span(session: SessionRow, llm: LlmSessionRow) -> None:
-    if llm.acted_last_at is not None:
-        session.acted_first_at = smaller(session.acted_first_at, llm.acted_first_at)
-        session.acted_last_at = larger(session.acted_last_at, llm.acted_last_at)
-    session.seen_first_at = smaller(session.seen_first_at, llm.seen_first_at)
-    session.seen_last_at = larger(session.seen_last_at, llm.seen_last_at)
+    """The span of a session is that of its conversations.  A row's first and last are set together."""
+    first, last = llm.acted_first_at, llm.acted_last_at
+    if last is not None and (session.acted_last_at is None or last > session.acted_last_at):
+        session.acted_last_at = last
+    if first is not None and (session.acted_first_at is None or first < session.acted_first_at):
+        session.acted_first_at = first
+    first, last = llm.seen_first_at, llm.seen_last_at
+    if last is not None and (session.seen_last_at is None or last > session.seen_last_at):
+        session.seen_last_at = last
+    if first is not None and (session.seen_first_at is None or first < session.seen_first_at):
+        session.seen_first_at = first
 
 
 def _session_of(work: Work) -> SessionRow | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 ID_CHARS_MAX = 200  # an index entry of Postgres must stay well below 2,700 bytes
 TEXT_CHARS_MAX = 200
 PROMPT_CHARS_MAX = 8_000  # of a prompt's text kept for titles and search
 INT_MAX = 2**53  # sums of a thousand of these still fit a bigint
+TEXTS_CACHED_MAX = 32_768  # ids and names come again and again within a session
 CLOCK_AHEAD_MAX = timedelta(minutes=5)  # a client's clock may run ahead this far before the server's is taken
 
 
+@lru_cache(TEXTS_CACHED_MAX)
 def ident(value: str) -> str:
     """An id as it can be a key: as it is, or cut and marked by its hash when too long, without characters Postgres refuses.
 
@@ -24,6 +27,7 @@ def ident(value: str) -> str:
     return f"{clean(value)[: ID_CHARS_MAX - 34]}~{digest}"
 
 
+@lru_cache(TEXTS_CACHED_MAX)
 def short(value: str | None) -> str | None:
     """An enumeration value or name, cut to `TEXT_CHARS_MAX`."""
     if value is None or (len(value) <= TEXT_CHARS_MAX and value.isascii() and "\x00" not in value):
@@ -65,6 +69,12 @@ def bounded(value: int | None) -> int | None:
     return max(0, min(value, INT_MAX))
 
 
+_TOLD_AT = {
+    name: f"{name}_at"
+    for name in ("repo", "branch", "commit_hash", "project", "agent_version", "permission_mode", "model")
+}
+
+
 def newest(row: Any, name: str, value: str | None, at: datetime) -> bool:
     """Set `row.<name>` when `value` is known and told at or after `row.<name>_at`; whether it changed.
 
@@ -73,12 +83,13 @@ def newest(row: Any, name: str, value: str | None, at: datetime) -> bool:
     if value is None:
         return False
     value = short(value) or value
-    name_at = f"{name}_at"
+    name_at = _TOLD_AT[name]
     old_at = getattr(row, name_at)
-    if old_at is not None and (at < old_at or (at == old_at and value <= getattr(row, name))):
+    old = getattr(row, name)
+    if old_at is not None and (at < old_at or (at == old_at and value <= old)):
         return False
     setattr(row, name_at, at)
-    if getattr(row, name) == value:
+    if old == value:
         return False
     setattr(row, name, value)
     return True

@@ -263,6 +263,8 @@ BEGIN
               FROM crewkit.prompt p
               JOIN crewkit.llm_session l ON l.org_id = p.org_id AND l.llm_session_id = p.llm_session_id
              WHERE p.org_id = tenant AND p.text IS NOT NULL
+               AND NOT EXISTS (SELECT FROM crewkit.person e
+                                WHERE e.org_id = p.org_id AND e.person_id = p.person_id AND e.shredded_at IS NOT NULL)
                AND to_tsvector('simple', p.text) @@ to_tsquery('simple', words)
              LIMIT found_max;
     END IF;

@@ -19,7 +19,7 @@ class Work:
     """One channel fact under the fold.  `changed` asks to decide the conversation's status again, `moved`
     to carry its surroundings into the session."""
 
-    __slots__ = ("changed", "channel", "clock_max", "fact", "lid", "llm", "moved", "org", "recorded", "rows")
+    __slots__ = ("changed", "channel", "clock_max", "fact", "lid", "llm", "moved", "now", "org", "recorded", "rows")
 
     def __init__(self, rows: Rows, recorded: Recorded, fact: ChannelFact, lid: str, channel: str) -> None:
         self.rows = rows
@@ -31,10 +31,18 @@ class Work:
         self.clock_max = recorded.recorded_at + CLOCK_AHEAD_MAX
         self.changed = False
         self.moved = False
+        self.now = fact.occurred_at  # by the client's clock, put right by `start`
         self.llm: LlmSessionRow
+
+    def start(self, llm: LlmSessionRow) -> None:
+        """Begin with the conversation's row."""
+        self.llm = llm
+        self.now = self.at(self.fact.occurred_at)
 
     def at(self, told: datetime) -> datetime:
         """The client's time, or the server's where the client's clock runs more than `CLOCK_AHEAD_MAX` ahead."""
+        if told is self.fact.occurred_at and self.now is not told:
+            return self.now
         if told <= self.clock_max:
             return told
         ahead_ms = int((told - self.recorded.recorded_at).total_seconds() * 1000)

@@ -198,7 +198,9 @@ def test_codex_counts_each_response_once_and_prices_it() -> None:
         assert cost.sources.telemetry_usd_micros is None  # Codex reports no cost
         assert cost.source == "priced"
         assert cost.reconciliation.verdict == "partial"
-        shown.append((sum(s.calls for s in sums), sum(s.input for s in sums), sum(s.output for s in sums), cost.cost_usd_micros))
+        shown.append(
+            (sum(s.calls for s in sums), sum(s.input for s in sums), sum(s.output for s in sums), cost.cost_usd_micros)
+        )
     assert len(set(shown)) == 1
     assert shown[0][0] > 0
     assert shown[0][3]
