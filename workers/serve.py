@@ -78,6 +78,18 @@ def is_healthy(host: str, port: int) -> bool:
     return ready and "projections" not in parts  # which stands there until a projector has run
 
 
+def has_caught_up(host: str, port: int) -> bool:
+    """Whether everything stored is published and readable; a projection that failed is not waited for."""
+    parts: dict[str, dict[str, Any]] = (health(host, port) or {}).get("components", {})
+    behind = [name for name, part in parts.items() if _lag(part)]
+    return bool(parts) and not behind
+
+
+def _lag(part: dict[str, Any]) -> int:
+    details: dict[str, Any] = part.get("details", {})
+    return 0 if details.get("state") == "failed" else int(details.get("lag", 0))
+
+
 async def run_group(settings: Settings, listening: socket.socket, count: int) -> None:
     """Serve with `count` processes that share one socket, each restarted when it ends, until SIGTERM or SIGINT."""
     configure(settings.log_format, settings.log_level, process="serve")

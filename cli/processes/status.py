@@ -36,12 +36,13 @@ def gather(root: Path) -> dict[str, Any]:
 
     known, found = read_processes(root).known, read_instance(root)
     running = supervisor_of(root) is not None
+    pids = {identity.pid for identity in known.values()}
     processes = [
         {
             "name": name,
             "pid": identity.pid,
             "state": "running" if is_running(identity) else "gone",
-            "memory_mb": round(memory_kib(identity.pid) / 1024, 1),
+            "memory_mb": round(memory_kib(identity.pid, pids) / 1024, 1),
         }
         for name, identity in sorted(known.items())
     ]

@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -27,11 +28,13 @@ from workers.local.postgres import Postgres
 from workers.local.process import identify, server_environment, stop
 from workers.local.server import Server
 from workers.main import SUPERVISOR_VARIABLE, WORKERS, command
-from workers.serve import is_healthy
+from workers.serve import has_caught_up, is_healthy
 from workers.supervisor import Program, Supervisor
 
 PREPARE_MAX_S = 900.0  # migrations of a large database
 READY_MAX_S = 120.0
+CATCH_UP_MAX_S = 10.0
+CATCH_UP_POLL_S = 0.05
 ORPHAN_STOP_MAX_S = 15.0
 WORKERS_MAX = 64
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  compared, not bound to
@@ -164,9 +167,19 @@ class Machine:
             [*self._api_programs(env), *(self._program(name, env, "worker", name) for name in WORKERS)]
         )
         await supervisor.settle()
+        await self._catch_up()
         self._instance = self._describe()
         self._record()
         self._say(self._greeting(self._instance))
+
+    async def _catch_up(self) -> None:
+        """Wait a little for the read models, so that a key issued just now is known when we tell it."""
+        deadline = time.monotonic() + CATCH_UP_MAX_S
+        while not await asyncio.to_thread(has_caught_up, reachable_host(self._wanted.host), self._port()):
+            if time.monotonic() > deadline:
+                self._say("the read models are still behind; `crewkit status` shows how far")
+                return
+            await asyncio.sleep(CATCH_UP_POLL_S)
 
     def _servers(self) -> Sequence[Server]:
         servers: list[Server] = []

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,30 @@ def command_line(pid: int) -> str:
     ).stdout.strip()
 
 
-def memory_kib(pid: int) -> int:
-    """Memory of a process in KiB, shared pages counted by their share (PSS) where the system tells; 0: unknown."""
+def memory_kib(pid: int, apart_from: Collection[int] = ()) -> int:
+    """Memory of a process and its descendants in KiB, shared pages counted by their share (PSS) where the system tells.
+
+    Descendants in `apart_from`, with theirs, are left out.  0: unknown.
+    """
+    return sum(_memory_kib(each) for each in (pid, *descendants(pid, apart_from)))
+
+
+def descendants(pid: int, apart_from: Collection[int] = ()) -> list[int]:
+    """Children, their children and so on; empty where the system has no /proc."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if int(folder.name) not in apart_from:
+                children.setdefault(parent, []).append(int(folder.name))
+    found, ahead = list[int](), children.get(pid, [])
+    while ahead:
+        found += ahead
+        ahead = [child for parent in ahead for child in children.get(parent, [])]
+    return found
+
+
+def _memory_kib(pid: int) -> int:
     for file, title in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():

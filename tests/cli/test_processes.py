@@ -1,0 +1,192 @@
+"""`crewkit up` on a real machine: one start, every kind of death, no process left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from workers.local.instance import Instance, read_instance, supervisor_of
+from workers.serve import health
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("machine")]
+
+LAUNCHER = str(Path(__file__).parents[2] / "crewkit.py")
+START_S = 120
+
+
+def crewkit(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CREWKIT_")}
+    return subprocess.run(
+        [sys.executable, "-I", LAUNCHER, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_S,
+        env=clean | env,
+        cwd="/",
+    )
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Every process that belongs to the data directory: named on its command line, in its environment, or a child of one."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            words = " ".join(process.cmdline())
+            mine = str(folder) in words or process.environ().get("CREWKIT_DATA_DIR") == str(folder)
+            if mine and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                for each in (process, *process.children(recursive=True)):
+                    found[each.pid] = each
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return list(found.values())
+
+
+def until(condition: Callable[[], object], what: str, wait_s: float = 60) -> None:
+    deadline = time.monotonic() + wait_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def well(folder: Path, pids_differ_from: dict[str, int] | None = None) -> Instance | None:
+    """The instance, when every process runs and the service says that its parts answer."""
+    found = read_instance(folder)
+    if found is None or len(found.pids) < 7 or not all(psutil.pid_exists(pid) for pid in found.pids.values()):
+        return None
+    if pids_differ_from is not None and any(found.pids[name] == pid for name, pid in pids_differ_from.items()):
+        return None
+    report = health("127.0.0.1", int(found.url.rpartition(":")[2])) or {}
+    parts: dict[str, Any] = report.get("components", {})
+    return found if all(parts.get(name, {}).get("status") == "ok" for name in ("database", "nats")) else None
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A data directory that servers under another account may enter; what still runs on it at the end is killed."""
+    root = Path(tempfile.mkdtemp(prefix="crewkit-up-"))
+    root.chmod(0o711)
+    yield root / "data"
+    for process in processes_of(root / "data"):
+        process.kill()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def running(folder: Path) -> Instance:
+    if supervisor_of(folder) is None:
+        done = crewkit("up", "--data-dir", str(folder), "--port", "0", "--detach")
+        assert done.returncode == 0, done.stdout + done.stderr
+    until(lambda: well(folder), "not well")
+    found = read_instance(folder)
+    assert found is not None
+    return found
+
+
+def test_up_says_where_it_is_and_keeps_its_secrets(folder: Path, running: Instance) -> None:
+    assert running.organization == "default"
+    assert running.api_key.startswith("ck_")
+    assert set(running.pids) == {"supervisor", "postgres", "nats", "api", "relay", "projector", "scheduler"}
+    for file in (folder / "crewkit.json", *(folder / "keys").iterdir()):
+        assert file.stat().st_mode & 0o777 == 0o600, file
+    assert "crewkit:" not in running.database_url
+    logs = "".join(log.read_text(errors="replace") for log in (folder / "logs").iterdir())
+    assert running.api_key not in logs
+    assert (folder / "keys" / "postgres.password").read_text().strip() not in logs
+
+
+def test_a_second_up_says_where_the_first_one_is(folder: Path, running: Instance) -> None:
+    done = crewkit("up", "--data-dir", str(folder))
+    assert done.returncode == 1
+    assert running.url in done.stderr
+    assert str(running.pids["supervisor"]) in done.stderr
+
+
+def test_status_and_doctor_see_it(folder: Path, running: Instance) -> None:
+    shown = crewkit("status", "--json", "--data-dir", str(folder))
+    found = json.loads(shown.stdout)
+    assert found["url"] == running.url
+    assert {one["name"] for one in found["processes"]} == set(running.pids)
+    assert running.api_key not in shown.stdout
+    looked = json.loads(crewkit("doctor", "--json", "--data-dir", str(folder)).stdout)
+    problems = [one for one in looked if one["status"] == "problem" and not one["check"].startswith("projection")]
+    assert problems == []
+    assert crewkit("migrate", "--data-dir", str(folder)).stdout == "the schema is up to date\n"
+    listed = crewkit("projections", "status", "--json", "--data-dir", str(folder))
+    assert "sessions" in {one["name"] for one in json.loads(listed.stdout)}
+    assert crewkit("rebuild", "nonsense", "--data-dir", str(folder)).returncode == 1
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("name", ["api", "relay", "projector", "scheduler", "nats", "postgres"])
+def test_a_killed_process_comes_back(folder: Path, running: Instance, name: str) -> None:
+    os.kill(running.pids[name], signal.SIGKILL)
+    until(lambda: well(folder, {name: running.pids[name]}), f"{name} did not come back")
+    after = read_instance(folder)
+    assert after is not None
+    assert (after.url, after.api_key) == (running.url, running.api_key)
+
+
+@pytest.mark.crash
+def test_after_the_supervisor_is_killed_everything_starts_again(folder: Path, running: Instance) -> None:
+    os.kill(running.pids["supervisor"], signal.SIGKILL)
+    done = crewkit("up", "--data-dir", str(folder), "--port", running.url.rpartition(":")[2], "--detach")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = read_instance(folder)
+    assert after is not None
+    assert after.api_key == running.api_key
+    assert after.pids["postgres"] != running.pids["postgres"]
+    old = set(running.pids.values())
+    assert not old & {process.pid for process in processes_of(folder)}
+
+
+def test_a_lost_key_is_replaced(folder: Path, running: Instance) -> None:
+    assert crewkit("down", "--data-dir", str(folder)).returncode == 0
+    (folder / "crewkit.json").unlink()
+    done = crewkit("up", "--data-dir", str(folder), "--port", "0", "--detach")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = read_instance(folder)
+    assert after is not None
+    assert after.api_key not in {"", running.api_key}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_process(folder: Path, running: Instance, how: signal.Signals) -> None:
+    os.kill(running.pids["supervisor"], how)
+    until(lambda: not processes_of(folder), "processes are left")
+    after = read_instance(folder)
+    assert after is not None
+    assert after.pids == {}
+    assert after.api_key == running.api_key
+    assert crewkit("status", "--data-dir", str(folder)).returncode == 3
+
+
+def test_down_stops_everything_and_may_be_repeated(folder: Path, running: Instance) -> None:
+    done = crewkit("down", "--data-dir", str(folder))
+    assert done.returncode == 0
+    assert processes_of(folder) == []
+    again = crewkit("down", "--data-dir", str(folder))
+    assert (again.returncode, again.stdout) == (0, f"nothing runs on {folder}\n")
+
+
+def test_a_busy_port_names_its_owner(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = crewkit("up", "--data-dir", str(folder), "--port", port)
+    assert done.returncode == 1
+    assert f"port {port} is taken by process {os.getpid()}" in done.stderr
+    assert "--next-free-port" in done.stderr
+    assert processes_of(folder) == []
