@@ -35,6 +35,8 @@ def server_settings(role: str | None = None, **overrides: str) -> dict[str, str]
         "tcp_keepalives_count": str(KEEPALIVE_PROBES_MAX),
         # Compiling a query pays off after tens of milliseconds; ours end before that.
         "jit": "off",
+        # The log grows faster than statistics follow: a plan kept from when it was small would sort all of it for each page.
+        "plan_cache_mode": "force_custom_plan",
     }
     if role is not None:
         settings["role"] = role

@@ -245,7 +245,11 @@ class Writer:
         return [item for item in items if not item.future.done()]
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
-        limits = {"statement_timeout": str(STATEMENT_MS_MAX), "lock_timeout": str(LOCK_MS_MAX)}
+        limits = {
+            "statement_timeout": str(STATEMENT_MS_MAX),
+            "lock_timeout": str(LOCK_MS_MAX),
+            "plan_cache_mode": "force_generic_plan",  # one statement, one plan
+        }
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             self._url,
             timeout=CONNECT_WAIT_S,
