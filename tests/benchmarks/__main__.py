@@ -51,7 +51,7 @@ def measure(row: Row, bench: Bench) -> tuple[Line, bool]:
 @click.option("--list", "only_list", is_flag=True, help="Name the rows and stop.")
 def main(names: tuple[str, ...], quick: bool, only_list: bool) -> None:
     """Measure crewkit against its peers, in one run on this machine."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 170)
     known = sorted(collect(rows, Row), key=lambda row: row.order)
     if only_list:
         for row in known:

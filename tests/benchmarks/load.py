@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from typing import cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -156,8 +157,7 @@ class Connection(asyncio.Protocol):
         self.due = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour, not by class
         self.run.open += 1
 
     def begin(self) -> None:

@@ -86,7 +86,7 @@ def run_json(command: Sequence[str | Path], *, timeout_s: float, env: Mapping[st
         raise
     if process.returncode != 0:
         said = (err or out).decode(errors="replace")[-1500:]
-        raise RuntimeError(f"{' '.join(words)[:200]} ended with {process.returncode}: {said}")
+        raise RuntimeError(f"{' '.join(words[:3])} ended with {process.returncode}: {said}")
     return out.strip().splitlines()[-1]
 
 
@@ -135,7 +135,7 @@ def part_of(process: psutil.Process) -> str:
         return "postgres"
     if "crewkit" in " ".join(words):
         at = next((i for i, word in enumerate(words) if word.endswith("crewkit")), 0)
-        plain = [word for word in words[at + 1 :] if not word.startswith("-") and "/" not in word]
+        plain = [word for word in words[at + 1 :] if word.isalpha()]
         return " ".join(plain[:2]) or name
     return name
 

@@ -7,7 +7,7 @@ import bisect
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -46,7 +46,7 @@ class Watch:
         except BaseException as error:  # noqa: BLE001  handed to whoever started the watch
             self._error = error
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
