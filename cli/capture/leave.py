@@ -16,14 +16,19 @@ def leave(record: dict[str, Any], channel: str, agent: str, level: str) -> dict[
     Numbers computed from text (lengths, lines changed, exit codes) are taken before anything is replaced or cut, so totals
     are the same at every level.
 
+    `record` itself may be changed.
+
     Raises:
         ValueError: level or channel is unknown.
     """
-    kept = cast("dict[str, Any]", redact(reduce(record, channel, agent, level)))
-    if level != "full" or len(msgspec.json.encode(kept)) <= CONTENT_BYTES_MAX:
-        return kept
+    if level != "full":
+        return cast("dict[str, Any]", redact(reduce(record, channel, agent, level)))
     split = split_hook if channel == "hook" else split_item
-    derived = split(record, agent)[0].get("derived")
+    large = len(msgspec.json.encode(record)) > CONTENT_BYTES_MAX
+    derived = split(record, agent)[0].get("derived") if large else None
+    kept = cast("dict[str, Any]", redact(record))
+    if not large:
+        return kept
     attrs, content = split(kept, agent)
     attrs.pop("derived", None)
     cut = content_text(content)

@@ -9,12 +9,13 @@ tests/cli/test_redact.py.  Formats: the vendors' documentation, and the detector
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 DEPTH_MAX = 64
 KEY_CHARS_MIN = 12
+TEXT_CHARS_MIN = 6
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -162,7 +163,7 @@ _PLAIN = re.compile(
     r"|[A-Za-z]{1,24}(?:[ _.-][A-Za-z0-9]{1,9}){0,3}|[\d.:]{1,24}"
 ).fullmatch
 _CACHED_CHARS_MAX = 256  # short strings repeat in every record of a session
-_KNOWN_MAX = 20_000
+_KNOWN_MAX = 50_000
 _known: dict[str, str] = {}
 _secret_fields: dict[str, bool] = {}
 
@@ -185,12 +186,10 @@ def redact_text(text: str) -> str:
     return text
 
 
-def _redact_string(text: str) -> str:
-    """`redact_text`, remembering short strings."""
+def _learn(text: str) -> str:
+    """Redact a string and remember it, if it is short."""
     if len(text) > _CACHED_CHARS_MAX:
         return redact_text(text)
-    if (known := _known.get(text)) is not None:
-        return known
     if len(_known) >= _KNOWN_MAX:
         _known.clear()
     _known[text] = clean = text if _PLAIN(text) else redact_text(text)
@@ -205,21 +204,58 @@ def _is_secret_field(name: str) -> bool:
     return known
 
 
-def redact(value: Any, depth: int = 0) -> Any:
-    """A JSON value with secrets replaced in strings, in long keys, and in fields whose name says that they are secret."""
-    if isinstance(value, str):
-        return _redact_string(value) if len(value) >= 6 else value
-    if isinstance(value, dict):
-        if depth >= DEPTH_MAX:
-            return "[redacted:too-deep]"
-        changed: dict[str, Any] = {}
-        for name, inner in value.items():
-            key = _redact_string(name) if len(name) >= KEY_CHARS_MIN else name
-            if isinstance(inner, str) and inner and _is_secret_field(name) and not inner.startswith("[redacted:"):
-                changed[key] = "[redacted:field]"
-            else:
-                changed[key] = redact(inner, depth + 1)
-        return changed
-    if isinstance(value, list):
-        return "[redacted:too-deep]" if depth >= DEPTH_MAX else [redact(inner, depth + 1) for inner in value]
+def redact(value: Any) -> Any:
+    """A JSON value with secrets replaced in strings, in long keys, and in fields whose name says that they are secret.
+
+    Objects and lists are changed in place: copying them costs more than looking at them.
+    """
+    if type(value) is dict:
+        _object(cast("dict[str, Any]", value), 0)
+    elif type(value) is list:
+        _list(cast("list[Any]", value), 0)
+    elif type(value) is str:
+        return redact_text(value)
     return value
+
+
+def _object(fields: dict[str, Any], depth: int) -> None:
+    renamed: list[tuple[str, str]] = []
+    for key, inner in fields.items():
+        kind = type(inner)
+        if kind is str:
+            if (secret := _secret_fields.get(key)) is None:
+                secret = _is_secret_field(key)
+            if secret and inner and not inner.startswith("[redacted:"):
+                fields[key] = "[redacted:field]"
+            elif len(inner) >= TEXT_CHARS_MIN:
+                clean = _known.get(inner) or _learn(inner)
+                if clean != inner:
+                    fields[key] = clean
+        elif kind is dict or kind is list:
+            if depth >= DEPTH_MAX:
+                fields[key] = "[redacted:too-deep]"
+            elif kind is dict:
+                _object(inner, depth + 1)
+            else:
+                _list(inner, depth + 1)
+        if len(key) >= KEY_CHARS_MIN:
+            clean = _known.get(key) or _learn(key)
+            if clean != key:
+                renamed.append((key, clean))
+    for key, clean in renamed:
+        fields[clean] = fields.pop(key)
+
+
+def _list(items: list[Any], depth: int) -> None:
+    for index, inner in enumerate(items):
+        kind = type(inner)
+        if kind is str:
+            if len(inner) >= TEXT_CHARS_MIN:
+                items[index] = _known.get(inner) or _learn(inner)
+        elif kind is dict or kind is list:
+            if depth >= DEPTH_MAX:
+                items[index] = "[redacted:too-deep]"
+            elif kind is dict:
+                _object(inner, depth + 1)
+            else:
+                _list(inner, depth + 1)

@@ -169,4 +169,4 @@ def test_a_recorded_session_passes_unchanged() -> None:
             continue
         for line in path.read_bytes().splitlines():
             value = json.loads(line)
-            assert redact(value) == value, path
+            assert redact(json.loads(line)) == value, path
