@@ -134,10 +134,10 @@ class Batch:
         for person_id, seen in people.observed.items():
             for key, event in seen:
                 self.group("Person", str(person_id)).add(key, event, -1)
-        results = await asyncio.gather(
-            *(_append(store, principal, Stream(*name), group) for name, group in self._groups.items()),
-            return_exceptions=True,
-        )
+        appends = [_append(store, principal, Stream(*name), group) for name, group in self._groups.items()]
+        if len(appends) == 1:  # one session, the usual batch: no task needed
+            return await appends[0]
+        results = await asyncio.gather(*appends, return_exceptions=True)
         duplicates: set[int] = set()
         position = 0
         for result in results:

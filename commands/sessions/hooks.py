@@ -16,6 +16,7 @@ from eventstore.port import EventStore
 from schemas.ingest import EventResult, HookEnvelope, IngestAnswer
 
 NOWHERE = Context()
+KNOWN_AGENTS = frozenset({"claude", "codex", "gemini"})
 
 
 async def ingest_hooks(
@@ -39,7 +40,9 @@ async def ingest_hooks(
     people, batch = People(principal, person_secret), Batch(principal.org_id)
     results: list[EventResult] = []
     for index, envelope in enumerate(envelopes):
-        reason = refusal(envelope.payload) or _agent_refusal(envelope.agent)
+        reason = refusal(envelope.payload)
+        if envelope.agent not in KNOWN_AGENTS and not usable_id(envelope.agent):
+            reason = "agent: expected 1 to 200 printable characters"
         if reason is not None:
             results.append(EventResult(index, "rejected", reason, envelope.id))
             continue
@@ -75,21 +78,13 @@ async def ingest_bare_hook(
 def refusal(payload: dict[str, Any]) -> str | None:
     """Why a payload cannot be filed, naming the field and what was expected; None when it can."""
     for field in ("session_id", "hook_event_name"):
-        if not usable_id(payload.get(field)):
-            found = payload.get(field)
-            got = (
-                "nothing"
-                if found is None
-                else f"{type(found).__name__} of {len(found)} characters"
-                if (type(found) is str)
-                else type(found).__name__
-            )
+        found = payload.get(field)
+        if not usable_id(found):
+            got = "nothing" if found is None else type(found).__name__
+            if type(found) is str:
+                got = f"text of {len(found)} characters"
             return f"payload.{field}: expected 1 to 200 printable characters, got {got}"
     return None
-
-
-def _agent_refusal(agent: str) -> str | None:
-    return None if usable_id(agent) else "agent: expected 1 to 200 printable characters"
 
 
 def hook_fact(
