@@ -62,7 +62,8 @@ def main(names: tuple[str, ...], quick: bool, only_list: bool) -> None:
     if unknown := set(names) - {row.name for row in known} - {str(row.order) for row in known}:
         raise click.BadParameter(f"{', '.join(sorted(unknown))}; known: {', '.join(row.name for row in known)}")
     chosen = [row for row in known if not names or row.name in names or str(row.order) in names]
-    signal.signal(signal.SIGTERM, terminated)
+    for how in (signal.SIGTERM, signal.SIGINT):  # also where a shell in the background had SIGINT ignored
+        signal.signal(how, terminated)
     bench = Bench(quick=quick, console=console)
     lines: list[Line] = []
     broken = 0

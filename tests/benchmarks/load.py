@@ -1,4 +1,4 @@
-"""The load generator: `python -m tests.benchmarks.load '<json plan>'`, a process of its own, answers with one JSON line.
+"""The load generator: `python -m tests.benchmarks.load < plan.json`, a process of its own, answers with one JSON line.
 
 Raw asyncio protocols write prepared HTTP/1.1 requests on keep-alive connections.  Closed loop: a connection sends its next
 request when the last is answered.  Paced (`rate_per_s`): requests have due times, and latency counts from the due time, so
@@ -246,8 +246,8 @@ async def execute(plan: Plan) -> Report:
 
 
 def main() -> int:
-    """Read the plan from the first argument, print the report."""
-    plan = msgspec.json.decode(sys.argv[1], type=Plan)
+    """Read the plan from standard input, print the report."""
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(execute(plan))
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")

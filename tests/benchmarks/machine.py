@@ -61,8 +61,10 @@ def stop(process: subprocess.Popen[bytes], wait_s: float = STOP_MAX_S) -> float:
     return time.perf_counter() - started
 
 
-def run_json(command: Sequence[str | Path], *, timeout_s: float, env: Mapping[str, str] | None = None) -> bytes:
+def run_json(command: Sequence[str | Path], plan: str, *, timeout_s: float) -> bytes:
     """Run a helper program to its end and return the last line it printed.
+
+    The plan goes to its standard input: it may hold a key, and command lines are visible to everybody.
 
     Raises:
         RuntimeError: it failed; the message ends with what it said.
@@ -70,16 +72,16 @@ def run_json(command: Sequence[str | Path], *, timeout_s: float, env: Mapping[st
     words = [str(word) for word in command]
     process = subprocess.Popen(
         words,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
-        env=dict(env) if env is not None else clean_environment(),
+        env=clean_environment(),
         start_new_session=True,
         preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509  it only calls prctl
     )
     try:
-        out, err = process.communicate(timeout=timeout_s)
+        out, err = process.communicate(plan.encode(), timeout=timeout_s)
     except BaseException:
         process.kill()
         process.communicate()
@@ -90,9 +92,9 @@ def run_json(command: Sequence[str | Path], *, timeout_s: float, env: Mapping[st
     return out.strip().splitlines()[-1]
 
 
-def run_module(module: str, argument: str, *, timeout_s: float) -> bytes:
-    """`python -m module argument`, answering with a JSON line."""
-    return run_json([sys.executable, "-m", module, argument], timeout_s=timeout_s)
+def run_module(module: str, plan: str, *, timeout_s: float) -> bytes:
+    """`python -m module < plan`, answering with a JSON line."""
+    return run_json([sys.executable, "-m", module], plan, timeout_s=timeout_s)
 
 
 def descendants(pid: int) -> list[psutil.Process]:

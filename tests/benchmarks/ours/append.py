@@ -1,6 +1,6 @@
 """Our store, driven directly: many callers, each appending one hook fact at a time to sessions of its own.
 
-`python -m tests.benchmarks.ours.append '<json plan>'`.  Everything a caller gets in production is in it: sealing of the
+`python -m tests.benchmarks.ours.append < plan.json`.  Everything a caller gets in production is in it: sealing of the
 content, deduplication by event id, stream versions, group commit, fsync.
 """
 
@@ -119,8 +119,8 @@ async def execute(plan: Plan) -> Report:
 
 
 def main() -> int:
-    """Read the plan from the first argument, print the report."""
-    plan = msgspec.json.decode(sys.argv[1], type=Plan)
+    """Read the plan from standard input, print the report."""
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(execute(plan))
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")

@@ -1,4 +1,4 @@
-"""A rebuild of one projection, timed from the inside: `python -m tests.benchmarks.ours.rebuild '<json plan>'`."""
+"""A rebuild of one projection, timed from the inside: `python -m tests.benchmarks.ours.rebuild < plan.json`."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def execute(plan: Plan) -> Report:
 
 
 def main() -> int:
-    """Read the plan from the first argument, print the report."""
-    plan = msgspec.json.decode(sys.argv[1], type=Plan)
+    """Read the plan from standard input, print the report."""
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(execute(plan))
     sys.stdout.buffer.write(b"\n" + msgspec.json.encode(report) + b"\n")

@@ -1,7 +1,7 @@
 """The peer of the append row: `eventsourcing` 9.5.6, PostgresApplicationRecorder, safe (default) mode, psycopg binary.
 
 Runs under an interpreter of its own (build/peers/eventsourcing), because the library's Postgres module needs psycopg_pool:
-`python library.py '{"host": …, "port": …, "password": …, "threads": 64, "pool": 4, "seconds": 5, "state_bytes": 570}'`
+`python library.py < plan.json`
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> int:
         PostgresDatastore,
     )
 
-    plan: dict[str, Any] = json.loads(sys.argv[1])
+    plan: dict[str, Any] = json.load(sys.stdin)
     store = PostgresDatastore(
         plan["database"],
         plan["host"],

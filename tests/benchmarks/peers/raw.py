@@ -2,7 +2,7 @@
 
 A table with the columns of `crewkit.event` and its primary key (`plain`), or with all of its indexes too (`indexed`).
 What it does not do: HTTP, authentication, decoding, sealing, deduplication, stream versions, receipts, relay, projections.
-`python -m tests.benchmarks.peers.raw '<json plan>'`
+`python -m tests.benchmarks.peers.raw < plan.json`
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ async def execute(plan: Plan) -> Report:
 
 
 def main() -> int:
-    """Read the plan from the first argument, print the report."""
-    plan = msgspec.json.decode(sys.argv[1], type=Plan)
+    """Read the plan from standard input, print the report."""
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(execute(plan))
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")

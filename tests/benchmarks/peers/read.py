@@ -1,6 +1,6 @@
 """The limit of a rebuild: read every event with asyncpg, page by page, and decode its JSON into its type; nothing else.
 
-`python -m tests.benchmarks.peers.read '<json plan>'`.  Decoded are the event classes of the domain, with sealed text left
+`python -m tests.benchmarks.peers.read < plan.json`.  Decoded are the event classes of the domain, with sealed text left
 closed; no folding, no opening of sealed text, no writing.
 """
 
@@ -60,8 +60,8 @@ async def execute(plan: Plan) -> Report:
 
 
 def main() -> int:
-    """Read the plan from the first argument, print the report."""
-    plan = msgspec.json.decode(sys.argv[1], type=Plan)
+    """Read the plan from standard input, print the report."""
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(execute(plan))
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")

@@ -73,7 +73,7 @@ def library(bench: Bench) -> Result:
                     "state_bytes": int(hooks.payload_bytes()),
                 }
                 program = machine.ROOT / "tests" / "benchmarks" / "peers" / "library.py"
-                answer = machine.run_json([python, program, json.dumps(plan)], timeout_s=seconds + MARGIN_S)
+                answer = machine.run_json([python, program], json.dumps(plan), timeout_s=seconds + MARGIN_S)
                 rates.append(float(json.loads(answer)["rate"]))
             return max(rates)
 
