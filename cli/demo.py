@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,12 @@ def _lay_out(folder: Path, home: Path) -> tuple[str, Path, str]:
     return "claude", home / "claude" / "projects", session
 
 
+def _stop_flusher(home: Path) -> None:
+    """The hook started a flusher, as it does on a laptop; here its folder is about to go."""
+    with suppress(OSError, ValueError):
+        os.kill(int((home / "spool" / "flusher").read_text()), signal.SIGTERM)
+
+
 def _send(recordings: Path, home: Path, instance: dict[str, Any], env: dict[str, str]) -> list[str]:
     """All recordings through hook command, OTLP and import; the ids of their sessions."""
     sessions, imports, calls, requests = [], dict[Path, str](), 0, 0
@@ -134,7 +141,7 @@ def demo(once: bool, data_dir: Path | None, port: int, recordings: Path) -> None
     The recordings go through the installed hook command, OTLP and `crewkit import`.  Without --once, and on a terminal, the
     instance stays up until Enter is pressed.  Exit codes: 0 ok, 1 a step failed.
     """
-    with tempfile.TemporaryDirectory(prefix="crewkit-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="crewkit-demo-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o755)  # embedded servers run as another user when we are root
         where = data_dir or home / "data"
@@ -147,7 +154,10 @@ def demo(once: bool, data_dir: Path | None, port: int, recordings: Path) -> None
         }
         with _running(where, port, env) as instance:
             click.echo(f"crewkit is up at {instance['url']}\n")
-            sessions = _send(recordings, home, instance, env)
+            try:
+                sessions = _send(recordings, home, instance, env)
+            finally:
+                _stop_flusher(home)
             for session in sessions:
                 _crewkit("sessions", "show", session, env=env, quiet=False)
             _crewkit("sessions", "list", env=env, quiet=False)

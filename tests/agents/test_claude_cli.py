@@ -134,13 +134,13 @@ def test_a_real_session_costs_what_the_agent_says_it_cost(env: dict[str, str], p
     truth = int((Decimal(str(result["total_cost_usd"])) * 1_000_000).to_integral_value())
 
     assert truth > 0
-    assert session["cost"]["telemetry_usd_micros"] == truth
-    assert session["cost"]["transcript_usd_micros"] == truth
-    assert session["cost"]["priced_usd_micros"] == truth
-    assert session["cost"]["verdict"] == "agrees"
-    assert session["repo"] == "acme/shop"
-    assert session["branch"] == "main"
-    assert session["tokens"]["output"] == sum(used["outputTokens"] for used in result["modelUsage"].values())
+    assert session["cost"]["sources"]["telemetry_usd_micros"] == truth
+    assert session["cost"]["sources"]["transcript_usd_micros"] == truth
+    assert session["cost"]["sources"]["priced_usd_micros"] == truth
+    assert session["cost"]["reconciliation"]["verdict"] == "agrees"
+    assert session["session"]["repo"] == "acme/shop"
+    assert session["session"]["branch"] == "main"
+    assert session["session"]["tokens"]["output"] == sum(used["outputTokens"] for used in result["modelUsage"].values())
     assert len(session["llm_sessions"][0]["subagents"]) == 1
 
 
@@ -153,5 +153,5 @@ def test_a_resumed_session_continues_its_totals(env: dict[str, str], project: Pa
     assert second["session_id"] == first["session_id"]
     session = detail(env, first["session_id"])
     truth = int((Decimal(str(second["total_cost_usd"])) * 1_000_000).to_integral_value())
-    assert session["cost"]["telemetry_usd_micros"] == truth
-    assert session["runs"] == 2
+    assert session["cost"]["sources"]["telemetry_usd_micros"] == truth
+    assert session["session"]["counts"]["runs"] == 2
