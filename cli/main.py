@@ -19,6 +19,7 @@ from domain.discover import collect
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 _OWN = "main"
+_LONG_RUNNING = "processes"  # the slice of servers and workers, which stay small when nothing else is loaded
 
 
 class Root(click.Group):
@@ -30,20 +31,19 @@ class Root(click.Group):
         return sorted(name for name, command in self._all().items() if not command.hidden)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command; a slice of the same name (its own, or its package's) is asked first, then all."""
+        """The command, looked for in one slice after the other, the likely ones first; the rest is never loaded."""
         del ctx
-        if cmd_name in _slice_names():
-            for command in _top_level(importlib.import_module(f"{cli.__name__}.{cmd_name}")):
+        names = _slice_names()
+        likely = [name for name in (cmd_name, _LONG_RUNNING) if name in names]
+        for name in dict.fromkeys([*likely, *names]):
+            for command in _top_level(importlib.import_module(f"{cli.__name__}.{name}")):
                 if command.name == cmd_name:
                     return command
-        return self._all().get(cmd_name)
+        return None
 
     def _all(self) -> dict[str, click.Command]:
-        found = collect(cli, click.Command)
-        inner = {id(command) for group in found if isinstance(group, click.Group) for command in _below(group)}
-        top = [command for command in found if id(command) not in inner and not isinstance(command, Root)]
         named: dict[str, click.Command] = {}
-        for command in top:
+        for command in _without_inner(collect(cli, click.Command)):
             name = command.name or ""
             if name in named:
                 raise RuntimeError(f"two slices offer a command {name!r}")
@@ -51,12 +51,19 @@ class Root(click.Group):
         return named
 
 
-def _slice_names() -> set[str]:
-    return {info.name for info in pkgutil.iter_modules(cli.__path__)} - {_OWN}
+def _slice_names() -> list[str]:
+    found = (info.name for info in pkgutil.iter_modules(cli.__path__))
+    return sorted(name for name in found if name != _OWN and not name.startswith("_"))
 
 
-def _top_level(module: object) -> Iterator[click.Command]:
-    yield from (value for value in vars(module).values() if isinstance(value, click.Command))
+def _top_level(module: object) -> list[click.Command]:
+    return _without_inner([value for value in vars(module).values() if isinstance(value, click.Command)])
+
+
+def _without_inner(commands: list[click.Command]) -> list[click.Command]:
+    """Without commands that belong to a group, which a module may hold by name too, and without the root."""
+    inner = {id(command) for group in commands if isinstance(group, click.Group) for command in _below(group)}
+    return [command for command in commands if id(command) not in inner and not isinstance(command, Root)]
 
 
 def _below(group: click.Group) -> Iterator[click.Command]:

@@ -169,8 +169,8 @@ class Machine:
         await supervisor.settle()
         await self._catch_up()
         self._instance = self._describe()
+        self._say(self._greeting(self._instance))  # before the record: who waits for that reads this
         self._record()
-        self._say(self._greeting(self._instance))
 
     async def _catch_up(self) -> None:
         """Wait a little for the read models, so that a key issued just now is known when we tell it."""
