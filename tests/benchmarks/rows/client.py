@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 
 from tests.benchmarks import hooks, machine, transcripts
 from tests.benchmarks.bench import Bench
@@ -85,9 +86,21 @@ def call(command: str, payload: bytes, environment: dict[str, str]) -> float:
     return took
 
 
+def stop_flusher(system: System) -> None:
+    """The first hook started a flusher that detached itself; it must not outlive the bench."""
+    try:
+        flusher = psutil.Process(int((system.client_home / "spool" / "flusher").read_text().split()[0]))
+        if "flush" in flusher.cmdline():
+            flusher.terminate()
+            flusher.wait(machine.STOP_MAX_S)
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return  # there is none, or it has ended
+
+
 def hook(bench: Bench) -> Result:
     """Row 7: spawn to exit, alternating call by call, the flusher at work beside it."""
     system = System(bench, "hook")
+    bench.cleanup.callback(stop_flusher, system)
     system.start()
     command = installed_command(system)
     environment = client_environment(system)
@@ -106,6 +119,7 @@ def hook(bench: Bench) -> Result:
             theirs.append(other)
     crewkit(system, "flush")
     system.verify(before, WARMUP_CALLS + calls)
+    stop_flusher(system)
     system.stop()
     ours.sort()
     theirs.sort()
