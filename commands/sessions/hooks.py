@@ -16,6 +16,7 @@ from eventstore.port import EventStore
 from schemas.ingest import EventResult, HookEnvelope, IngestAnswer
 
 NOWHERE = Context()
+TOO_DEEP = "payload: nested too deeply"
 KNOWN_AGENTS = frozenset({"claude", "codex", "gemini"})
 
 
@@ -46,7 +47,11 @@ async def ingest_hooks(
         if reason is not None:
             results.append(EventResult(index, "rejected", reason, envelope.id))
             continue
-        event, key = hook_fact(envelope, people, received_at, session_id)
+        try:
+            event, key = hook_fact(envelope, people, received_at, session_id)
+        except RecursionError:  # one such event must not make its whole batch undeliverable for ever
+            results.append(EventResult(index, "rejected", TOO_DEEP, envelope.id))
+            continue
         event_id = batch.group("LlmSession", event.llm_session_id).add(key, event, index)
         results.append(EventResult(index, "accepted", None, str(event_id)))
     duplicates, position = await batch.commit(store, principal, people)

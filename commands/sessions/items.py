@@ -41,8 +41,12 @@ async def ingest_items(
         if not line:
             results.append(EventResult(index, "rejected", "expected a JSON object with at least one field"))
             continue
-        event = lines.fact(line)
-        event_id = group.add(item_key(line, batch.agent), event, index)
+        try:
+            event, key = lines.fact(line), item_key(line, batch.agent)
+        except RecursionError:  # one such line must not make its whole file unreadable
+            results.append(EventResult(index, "rejected", "nested too deeply"))
+            continue
+        event_id = group.add(key, event, index)
         results.append(EventResult(index, "accepted", None, str(event_id)))
     if batch.meta and batch.subagent_id:
         note = {**batch.meta, "type": SUBAGENT_KIND, "agentId": batch.subagent_id}

@@ -54,12 +54,16 @@ async def ingest_telemetry(
         if llm_session_id is None or not usable_id(record.name):
             rejected += 1
             continue
-        event = telemetry_fact(record, llm_session_id, people, received_at)
-        batch.group("LlmSession", llm_session_id).add(telemetry_key(record), event, index)
+        try:
+            event, key = telemetry_fact(record, llm_session_id, people, received_at), telemetry_key(record)
+        except RecursionError:  # a body of absurd depth: one such record must not hold back the others
+            rejected += 1
+            continue
+        batch.group("LlmSession", llm_session_id).add(key, event, index)
     duplicates, position = await batch.commit(store, principal, people)
     duplicate = indexes_of(duplicates)
     message = (
-        f"{rejected} records name no session: expected attribute {', '.join(SESSION_ATTRIBUTES)} on each of them"
+        f"{rejected} records cannot be filed: expected attribute {' or '.join(SESSION_ATTRIBUTES)} on each of them"
         if rejected
         else ""
     )
