@@ -162,7 +162,7 @@ class SubagentEnded(Observation, frozen=True, kw_only=True):
 
 
 class Compacted(Observation, frozen=True, kw_only=True):
-    """The context was compacted.  `key` makes the two hooks and the transcript's boundary one compaction."""
+    """The context was compacted.  Each phase tells each compaction once, so a session had as many as its fullest phase."""
 
     trigger: str | None
     phase: str  # pre, post, boundary or telemetry
