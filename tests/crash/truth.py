@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from eventstore import settings as configuration
+from eventstore.port import Recorded
 from projections.base import Projection, Rows
 from projections.tables import describe_all
 from workers.local.places import complete
@@ -35,7 +36,8 @@ async def establish(environ: Mapping[str, str]) -> Truth:
         bound = [(projection, projection.bound(shop.texts), Rows()) for projection in found_projections()]
         after = 0
         while page := await shop.source().read(after, PAGE_EVENTS):
-            events = [item.recorded for item in page]
+            events = [item for item in page if isinstance(item, Recorded)]
+            assert len(events) == len(page), "an event of an unknown type"
             await shop.texts.prepare(events)
             for recorded in events:
                 truth.positions.append(recorded.position)
