@@ -26,6 +26,7 @@ from domain.sessions.reading.common import at_of, error_text, own_name, unknown
 
 Read = Callable[[ChannelFact, dict[str, Any], datetime, str | None, str | None], list[Seen]]
 _PREFIX = "claude_code."
+_MAIN = ("main", "sdk", "repl_main_thread")  # how `query_source` of the conversation's own calls begins
 
 
 def telemetry(fact: ChannelFact) -> list[Seen]:
@@ -94,7 +95,7 @@ def _api_request(
         service_tier=text(attrs.get("service_tier")),
     )
     # An auxiliary call (titles, compaction) often uses another model than the session's.
-    main = agent is None and called.query_source in {None, "main", "sdk", "repl_main_thread"}
+    main = agent is None and (called.query_source or "main").startswith(_MAIN)
     return [called, source(attrs, at, model if main else None)]
 
 
