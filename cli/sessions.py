@@ -34,7 +34,7 @@ RECONNECT_FIRST_S = 1.0
 RECONNECT_MAX_S = 30.0
 RECONNECTS_MAX = 20
 TITLE_CHARS = 48
-TABLE_WIDTH = 160  # where the output is not a terminal, tables are not folded to 80 columns
+TABLE_WIDTH = 500  # where the output is not a terminal, nothing is folded
 
 
 @click.group()
