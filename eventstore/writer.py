@@ -225,7 +225,8 @@ class Writer:
             items = await self._look_up(self._connection, items)
         for item in items:
             self.stats.refused += 1
-            refusal = AppendRefusedError(f"the database refuses this append: {error}")
+            # Drivers quote arguments in their messages; the cause is for logs of ours, never for the caller's screen.
+            refusal = AppendRefusedError(f"the database cannot store this append ({type(error).__name__})")
             refusal.__cause__ = error
             _fail(item, refusal)
 

@@ -231,3 +231,24 @@ async def test_a_database_without_the_schema_is_a_clear_error_at_the_start(postg
     with pytest.raises(asyncpg.PostgresError):
         async with opened(postgres_server, role=None):
             pass
+
+
+@pytest.mark.parametrize("bad", [{"claims": (Claim("x", "\ud800"),)}, {"command_id": "a\0b"}, {"expected": 2**64}])
+async def test_what_cannot_even_be_sent_fails_alone_and_at_once(postgres_url: str, bad: dict[str, object]) -> None:
+    async with opened(postgres_url) as store:
+        lock = await held_lock(postgres_url)
+        tasks = [asyncio.create_task(store.append(w)) for w in (wish("first"), wish("a"), wish("b", **bad), wish("c"))]
+        await asyncio.sleep(0)
+        await lock.close()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(a) for a in answers] == [Outcome, Outcome, AppendRefusedError, Outcome]
+        assert store.stats.reconnects == 0
+
+
+async def test_a_caller_with_an_unencodable_name_is_told_so(postgres_url: str) -> None:
+    async with opened(postgres_url) as store:
+        with pytest.raises(UnicodeEncodeError):
+            await store.append(wish("\ud800"))
+        with pytest.raises(UnicodeEncodeError):
+            await store.append(wish("a", command_id="\ud800"))
+        assert (await store.append(wish("fine"))).status is Status.OK
