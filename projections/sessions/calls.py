@@ -188,12 +188,7 @@ def fold_tool_call(work: Work, seen: ToolCalled) -> None:
     agent_rank = 3 if work.channel == HOOK else 2 if seen.agent_id is None else 1
     if agent_rank > row.agent_rank:
         row.agent_id, row.agent_rank = ident(seen.agent_id) if seen.agent_id else None, agent_rank
-    if seen.prompt_id is not None and seen.prompt_id != row.prompt_id:
-        row.prompt_id = smaller(row.prompt_id, ident(seen.prompt_id))
-    if seen.request_id is not None and seen.request_id != row.request_id:
-        row.request_id = smaller(row.request_id, ident(seen.request_id))
-    if seen.mcp_server is not None:
-        row.mcp_server = larger(row.mcp_server, short(seen.mcp_server))
+    _take_tool_details(row, seen)
     if seen.duration_ms is not None:
         row.duration_ms = larger(row.duration_ms, bounded(seen.duration_ms))
     if seen.lines_added or seen.lines_removed:
@@ -201,6 +196,15 @@ def fold_tool_call(work: Work, seen: ToolCalled) -> None:
         row.lines_removed = max(row.lines_removed, bounded(seen.lines_removed) or 0)
     rows.put(TOOL_CALL, row)
     count_tool(work.llm, was, row)
+
+
+def _take_tool_details(row: ToolCallRow, seen: ToolCalled) -> None:
+    if seen.prompt_id is not None and seen.prompt_id != row.prompt_id:
+        row.prompt_id = smaller(row.prompt_id, ident(seen.prompt_id))
+    if seen.request_id is not None and seen.request_id != row.request_id:
+        row.request_id = smaller(row.request_id, ident(seen.request_id))
+    if seen.mcp_server is not None:
+        row.mcp_server = larger(row.mcp_server, short(seen.mcp_server))
 
 
 def fold_decision(work: Work, seen: PermissionDecided) -> None:

@@ -30,7 +30,9 @@ from eventstore.port import Recorded
 from projections.base import Key, Projection, Rows, Services, Table
 from projections.sessions import calls, turns
 from projections.sessions.calls import Pricing
-from projections.sessions.merge import bounded, ident, larger, newest, short, smaller
+from projections.sessions.life import fold_life
+from projections.sessions.merge import ident, larger, newest, short, smaller
+from projections.sessions.notes import HANDLERS, tally_of
 from projections.sessions.settle import settle_llm, settle_session, take_state
 from projections.sessions.tables import (
     LLM_SESSION,
@@ -44,7 +46,6 @@ from projections.sessions.tables import (
     TOOL_CALL,
     LlmSessionRow,
     SessionRow,
-    TallyRow,
 )
 from projections.sessions.work import HOOK, TELEMETRY, TRANSCRIPT, Work
 
@@ -70,27 +71,9 @@ QUIET = frozenset(
 )
 # Observations that may change the row of the subagent they name.
 BY_AGENT = (seen_.ToolCalled, seen_.ModelCalled, seen_.SubagentStarted, seen_.SubagentEnded)
-ONE_EACH: dict[type, str] = {
-    seen_.PermissionRequested: "permission_request",
-    seen_.ModelSwitched: "model_switch",
-    seen_.ModelFailed: "model_failure",
-}
-METRIC_COST = "metric_cost_pico_usd"
-
-
-def tally_of(seen: Seen) -> tuple[str, str | None, int] | None:
-    """Name, phase (None: the fact's channel) and amount of what is only counted."""
-    if (name := ONE_EACH.get(type(seen))) is not None:
-        return name, None, 1
-    match seen:
-        case seen_.Compacted(phase=phase):
-            return "compaction", short(phase), 1
-        case seen_.Counted(what=what, amount=amount) if what != METRIC_COST:
-            return ident(what), None, bounded(amount) or 0
-        case seen_.Unknown(kind=kind):
-            return ident(f"unknown:{kind}"), None, 1
-        case _:
-            return None
+BY_TOOL = (seen_.ToolCalled, seen_.PermissionDecided)
+BY_PROMPT = (seen_.PromptSubmitted, seen_.TurnEnded, seen_.SourceSeen)
+LIFE = (SessionStarted, SessionEnded, SessionTimedOut)
 
 
 def untold(_: Recorded) -> dict[str, Any] | None:
@@ -134,7 +117,7 @@ class SessionsFold:
                 if type(seen) is not seen_.SourceSeen or seen.prompt_id is not None:
                     _touch(found, seen, org, lid, channel, recorded.event_id)
             return found
-        if isinstance(event, SessionStarted | SessionEnded | SessionTimedOut):
+        if isinstance(event, LIFE):
             return [(SESSION, (org, ident(event.session_id)))]
         return []
 
@@ -143,7 +126,7 @@ class SessionsFold:
         event = recorded.event
         if isinstance(event, ChannelFact):
             self._fold_fact(rows, recorded, event)
-        elif isinstance(event, SessionStarted | SessionEnded | SessionTimedOut):
+        elif isinstance(event, LIFE):
             fold_life(rows, recorded, event)
 
     def _fold_fact(self, rows: Rows, recorded: Recorded, fact: ChannelFact) -> None:
@@ -252,12 +235,10 @@ def _touch(found: list[Touch], seen: Seen, org: UUID, lid: str, channel: str, ev
     """Add the rows that one observation may change."""
     if isinstance(seen, BY_AGENT) and seen.agent_id is not None:
         found.append((SUBAGENT, (org, lid, ident(seen.agent_id))))
-    if isinstance(seen, seen_.ToolCalled | seen_.PermissionDecided):
+    if isinstance(seen, BY_TOOL):
         if seen.tool_use_id is not None:
             found.append((TOOL_CALL, (org, lid, ident(seen.tool_use_id))))
-    elif isinstance(seen, seen_.PromptSubmitted | seen_.TurnEnded):
-        found.append((PROMPT, (org, lid, turns.prompt_key(seen.prompt_id, channel, event_id))))
-    elif isinstance(seen, seen_.SourceSeen):
+    elif isinstance(seen, BY_PROMPT):
         found.append((PROMPT, (org, lid, turns.prompt_key(seen.prompt_id, channel, event_id))))
     elif isinstance(seen, seen_.ModelCalled):
         if seen.model is None and seen.prompt_id is not None:
@@ -341,150 +322,6 @@ def _leave_default(rows: Rows, llm: LlmSessionRow) -> None:
     rows.put(SESSION, session)
 
 
-def fold_life(rows: Rows, recorded: Recorded, event: SessionStarted | SessionEnded | SessionTimedOut) -> None:
-    """Apply a fact of the crewkit session's own stream."""
-    key = (recorded.org_id, ident(event.session_id))
-    row = rows.get(SESSION, key) or SessionRow(*key)
-    if recorded.position <= row.last_position:
-        return
-    row.last_position = recorded.position
-    row.last_recorded_at = larger(row.last_recorded_at, recorded.recorded_at)
-    if isinstance(event, SessionStarted):
-        row.opened, row.kind = True, short(event.kind) or "cli"
-        row.person_id = event.person_id
-        row.started_at = smaller(row.started_at, event.started_at)
-        row.last_work_at = larger(row.last_work_at, event.started_at)
-        row.seen_first_at = smaller(row.seen_first_at, event.started_at)
-        row.seen_last_at = larger(row.seen_last_at, event.started_at)
-        row.repo = row.repo or short(event.context.repo)
-        row.branch = row.branch or short(event.context.branch)
-        row.commit_hash = row.commit_hash or short(event.context.commit)
-        row.project = row.project or short(event.context.project)
-    elif isinstance(event, SessionEnded):
-        if row.declared_at is None or event.ended_at >= row.declared_at:
-            row.declared_at, row.declared_outcome = event.ended_at, short(event.outcome)
-        row.seen_last_at = larger(row.seen_last_at, event.ended_at)
-    elif row.silent_since is None or event.last_activity_at >= row.silent_since:
-        row.silent_since, row.silent_limit_s = event.last_activity_at, event.limit_s
-    settle_session(row)
-    rows.put(SESSION, row)
-
-
-def _source(work: Work, seen: seen_.SourceSeen) -> None:
-    llm, at = work.llm, work.at(seen.at)
-    if seen.agent_version is not None:
-        newest(llm, "agent_version", seen.agent_version, at)
-    if seen.permission_mode is not None:
-        newest(llm, "permission_mode", seen.permission_mode, at)
-    if seen.model is not None and seen.agent_id is None:
-        newest(llm, "model", seen.model, at)
-        if seen.prompt_id is not None:
-            turns.note_model(work, seen.prompt_id, seen.model, at)
-    if seen.branch is not None:
-        work.moved |= newest(llm, "branch", seen.branch, at)
-    if seen.entrypoint is not None:
-        llm.entrypoint = larger(llm.entrypoint, short(seen.entrypoint))
-    if seen.team is not None:
-        llm.team = larger(llm.team, short(seen.team))
-
-
-def _run_started(work: Work, seen: seen_.RunStarted) -> None:
-    llm, at = work.llm, work.at(seen.at)
-    llm.runs += not seen.stand_in and seen.source != "compact"
-    llm.started_at = smaller(llm.started_at, at)
-    llm.last_work_at = larger(llm.last_work_at, at)
-    newest(llm, "model", seen.model, at)
-    work.changed = True
-
-
-def _run_ended(work: Work, seen: seen_.RunEnded) -> None:
-    llm, at = work.llm, work.at(seen.at)
-    if llm.ended_at is None or at > llm.ended_at:
-        llm.ended_at, llm.end_reason = at, short(seen.reason)
-    elif at == llm.ended_at:
-        llm.end_reason = larger(llm.end_reason, short(seen.reason))
-    work.changed = True
-
-
-def _model_failed(work: Work, seen: seen_.ModelFailed) -> None:
-    llm, at = work.llm, work.at(seen.at)
-    if llm.last_error_at is None or at > llm.last_error_at:
-        llm.last_error_at, llm.last_error = at, short(seen.error)
-    elif at == llm.last_error_at:
-        llm.last_error = larger(llm.last_error, short(seen.error))
-    work.changed = True
-    _tally(work, seen)
-
-
-def _model_switched(work: Work, seen: seen_.ModelSwitched) -> None:
-    newest(work.llm, "model", seen.to_model, work.at(seen.at))
-    _tally(work, seen)
-
-
-def _tool_called(work: Work, seen: seen_.ToolCalled) -> None:
-    calls.fold_tool_call(work, seen)
-    if seen.agent_id is not None:
-        row = turns.subagent(work, seen.agent_id)
-        if not row.real:
-            turns.put_subagent(work, row, real=True)
-
-
-def _lines(work: Work, seen: seen_.LinesChanged) -> None:
-    llm = work.llm
-    llm.metric_lines_added += bounded(seen.added) or 0
-    llm.metric_lines_removed += bounded(seen.removed) or 0
-    llm.metric_lines_told = True
-
-
-def _counted(work: Work, seen: seen_.Counted) -> None:
-    if seen.what == METRIC_COST:
-        work.llm.metric_cost_pico_usd = (work.llm.metric_cost_pico_usd or 0) + (bounded(seen.amount) or 0)
-    else:
-        _tally(work, seen)
-
-
-def _totals(work: Work, seen: seen_.TotalsStated) -> None:
-    """The newest statement counts; it is cumulative, so of two at one time the larger is the newer."""
-    llm, at = work.llm, work.at(seen.at)
-    cost = bounded(seen.cost_pico_usd) or 0
-    if llm.stated_at is not None and (at, cost) < (llm.stated_at, llm.stated_cost_pico_usd or 0):
-        return
-    llm.stated_at, llm.stated_cost_pico_usd = at, cost
-    llm.stated_lines_added, llm.stated_lines_removed = bounded(seen.lines_added), bounded(seen.lines_removed)
-    llm.stated_api_ms, llm.stated_tool_ms = bounded(seen.api_ms), bounded(seen.tool_ms)
-    llm.stated_unknown_model = seen.unknown_model_cost
-
-
-def _tally(work: Work, seen: Any) -> None:
-    if (counted := tally_of(seen)) is None:
-        return
-    name, phase, amount = counted
-    key = (work.org, work.lid, name, phase or work.channel)
-    row = work.rows.get(TALLY, key) or TallyRow(*key)
-    row.n += amount
-    work.rows.put(TALLY, row)
-
-
-HANDLERS: dict[type, Callable[[Work, Any], None]] = {
-    seen_.SourceSeen: _source,
-    seen_.RunStarted: _run_started,
-    seen_.RunEnded: _run_ended,
-    seen_.TurnEnded: turns.fold_turn,
-    seen_.ModelFailed: _model_failed,
-    seen_.ToolCalled: _tool_called,
-    seen_.PermissionRequested: _tally,
-    seen_.PermissionDecided: calls.fold_decision,
-    seen_.SubagentStarted: turns.fold_subagent_start,
-    seen_.SubagentEnded: turns.fold_subagent_end,
-    seen_.Compacted: _tally,
-    seen_.ModelSwitched: _model_switched,
-    seen_.LinesChanged: _lines,
-    seen_.Counted: _counted,
-    seen_.TotalsStated: _totals,
-    seen_.Unknown: _tally,
-}
-
-
 def notice(recorded: Recorded) -> dict[str, Any] | None:
     """What a live stream may say about an event: ids, kinds and times, never text."""
     event = recorded.event
@@ -499,7 +336,7 @@ def notice(recorded: Recorded) -> dict[str, Any] | None:
             "version": recorded.version,
             "occurred_at": event.occurred_at.isoformat(),
         }
-    if isinstance(event, SessionStarted | SessionEnded | SessionTimedOut):
+    if isinstance(event, LIFE):
         return {"type": recorded.type, "position": recorded.position, "session_id": event.session_id}
     return None
 

@@ -18,7 +18,7 @@ import msgspec
 from projections.base import Table
 
 
-class SessionRow(msgspec.Struct):
+class SessionRow(msgspec.Struct, gc=False):
     """A piece of work: one agent conversation by default, several where `context.work_id` names the work.
 
     `status` and `outcome` each come with the rule that decided them.  `acted_*` is the span of real activity, `seen_*` of
@@ -66,7 +66,7 @@ class SessionRow(msgspec.Struct):
     last_position: int = 0
 
 
-class LlmSessionRow(msgspec.Struct):
+class LlmSessionRow(msgspec.Struct, gc=False):
     """One agent conversation.  `last_position` guards idempotency: facts at or below it were applied.
 
     `session_id` is the crewkit session it belongs to (the first work id named, else its own id).  `runs` counts processes
@@ -150,7 +150,7 @@ class LlmSessionRow(msgspec.Struct):
     last_position: int = 0
 
 
-class SubagentRow(msgspec.Struct):
+class SubagentRow(msgspec.Struct, gc=False):
     """A subagent of a conversation.  `real` is False for an orphaned stop: an internal fork, not a subagent.
 
     `told_*` are totals the agent itself reported; own totals are summed from its calls.
@@ -172,7 +172,7 @@ class SubagentRow(msgspec.Struct):
     told_duration_ms: int | None = None
 
 
-class ModelCallRow(msgspec.Struct):
+class ModelCallRow(msgspec.Struct, gc=False):
     """One response of a model API, whatever number of lines and channels told of it.
 
     `call_key` is the request id, else the message id.  `llm_session_id` owns it (see `fold_calls`).  `agent_rank` and
@@ -214,7 +214,7 @@ class ModelCallRow(msgspec.Struct):
     service_tier: str | None = None
 
 
-class ModelCallAliasRow(msgspec.Struct):
+class ModelCallAliasRow(msgspec.Struct, gc=False):
     """Which call a message id stands for: a sidechain replay with another request id must not count again."""
 
     org_id: UUID
@@ -224,7 +224,7 @@ class ModelCallAliasRow(msgspec.Struct):
     at: datetime
 
 
-class ToolCallRow(msgspec.Struct):
+class ToolCallRow(msgspec.Struct, gc=False):
     """One tool call.  `status`: requested, succeeded, failed or denied; None while no fact says."""
 
     org_id: UUID
@@ -246,7 +246,7 @@ class ToolCallRow(msgspec.Struct):
     stand_in: bool = False
 
 
-class PromptRow(msgspec.Struct):
+class PromptRow(msgspec.Struct, gc=False):
     """One prompt and the turn it began; `model` where the agent names the turn's model apart from its calls (Codex).  `text` is plain, for titles and search, and only where content was sent.
 
     Erasing a person deletes the texts of `person_id`.
@@ -269,7 +269,7 @@ class PromptRow(msgspec.Struct):
     stand_in: bool = False
 
 
-class TallyRow(msgspec.Struct):
+class TallyRow(msgspec.Struct, gc=False):
     """How often one channel (or phase) told of something that has no id of its own.
 
     Channels tell of the same happenings, so a reader takes the largest `n` over `channel`, never the sum.

@@ -17,7 +17,8 @@ HOOK, TELEMETRY, TRANSCRIPT = "hook", "telemetry", "transcript"
 
 class Work:
     """One channel fact under the fold.  `changed` asks to decide the conversation's status again, `moved`
-    to carry its surroundings into the session."""
+    to carry its surroundings into the session.
+    """
 
     __slots__ = ("changed", "channel", "clock_max", "fact", "lid", "llm", "moved", "now", "org", "recorded", "rows")
 

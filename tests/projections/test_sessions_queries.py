@@ -244,7 +244,7 @@ async def test_list_filters_use_their_indexes(api: asyncpg.Pool, worker: asyncpg
     async with tenant(api, ORG) as connection:
         for where, values in (("", []), (" AND repo = $4", ["acme/r7"])):
             plan = await connection.fetch(
-                "EXPLAIN SELECT session_id FROM crewkit.session WHERE org_id = $1 AND visible"  # noqa: S608
+                "EXPLAIN SELECT session_id FROM crewkit.session WHERE org_id = $1 AND visible"
                 f" AND (last_activity_at, session_id) < ($2, $3){where}"
                 " ORDER BY last_activity_at DESC, session_id DESC LIMIT 50",
                 ORG,

@@ -213,3 +213,19 @@ def test_codex_telemetry_alone_still_counts() -> None:
     assert sum(s.input for s in totals_of(rows, llm.llm_session_id)) == sum(
         s.input for s in totals_of(full, llm.llm_session_id)
     )
+
+
+def test_bound_to_the_runtime_titles_are_opened_and_stay_dark_for_erased_people() -> None:
+    class Ring:
+        def __init__(self, *, erased: bool) -> None:
+            self.erased = erased
+
+        def open_text(self, record: Any, sealed: Any) -> str | None:
+            return None if self.erased else sealed.text
+
+    events = recorded(told(NAMES[0])["h"])
+    texts = [
+        [prompt.text for prompt in fold_all(PROJECTION.bound(Ring(erased=erased)), events).all(PROMPT)]
+        for erased in (False, True)
+    ]
+    assert texts == [["CREWKIT-DEMO with tasks"], [None]]
