@@ -7,12 +7,32 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-from litestar import Response
+from litestar import MediaType, Response
+from litestar.datastructures import ResponseHeader
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+
+from schemas.ingest import IngestAnswer
 
 T = TypeVar("T")
 REF = "#/definitions/"
 POSITION = "Crewkit-Position"
+INGESTED = {
+    202: ResponseSpec(
+        data_container=IngestAnswer, description="Stored durably; one result per record", generate_examples=False
+    )
+}
+INGEST_HEADERS = [ResponseHeader(name=POSITION, description="give it back as Crewkit-After", documentation_only=True)]
+
+
+def accepted(answer: IngestAnswer) -> Response[bytes]:
+    """202 with one result per record, sent after the commit."""
+    return Response(
+        msgspec.json.encode(answer),
+        status_code=202,
+        media_type=MediaType.JSON,
+        headers={POSITION: str(answer.position)},
+    )
 
 
 def json_answer(
@@ -50,7 +70,9 @@ def inlined(kind: Any) -> dict[str, Any]:
     return dict(walk(schema))
 
 
-def body_of(kind: Any, *, media_types: tuple[str, ...] = ("application/json",), description: str = "") -> type[Operation]:
+def body_of(
+    kind: Any, *, media_types: tuple[str, ...] = ("application/json",), description: str = ""
+) -> type[Operation]:
     """For `operation_class=`: the handler reads a body of this type."""
     schema = Described(plain=inlined(kind))
 

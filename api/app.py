@@ -7,7 +7,7 @@ import contextlib
 import hmac
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +17,7 @@ from litestar import Litestar, Request, Router, get
 from litestar.datastructures import State
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 import api
 import projections
@@ -81,7 +81,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
 
 def _openapi() -> OpenAPIConfig:
-    schemes = {
+    schemes: dict[str, SecurityScheme | Reference] = {
         "apiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
         "bearer": SecurityScheme(type="http", scheme="bearer"),
     }
@@ -98,7 +98,7 @@ def _openapi() -> OpenAPIConfig:
 
 
 @contextlib.asynccontextmanager
-async def _open(app: Litestar, settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
+async def _open(app: Litestar, settings: Settings, metrics: Metrics) -> AsyncGenerator[None]:
     """Open what requests need, in order, and close it in reverse."""
     async with contextlib.AsyncExitStack() as stack:
         url = settings.database_url or ""
@@ -155,7 +155,7 @@ def _key_file(settings: Settings) -> Path:
 
 
 @contextlib.contextmanager
-def _streams_end_on_signals(hub: Hub) -> Iterator[None]:
+def _streams_end_on_signals(hub: Hub) -> Generator[None]:
     """Servers wait for open connections before they stop; live streams must not make them wait for ever."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -64,7 +64,7 @@ async def serve(
 
     try:
         await app(scope, receive, tagged)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the last net: logged here, told as 500
         _log.error("request.failed", request_id=request_id, error=type(error).__name__, exc_info=error)
         if status == 0:
             status = 500

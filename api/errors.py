@@ -69,6 +69,11 @@ def not_found(what: str) -> ApiError:
     return ApiError(404, f"{what} not found")
 
 
+def bad_cursor(error: ValueError) -> ApiError:
+    """400 for a cursor that is not one of ours."""
+    return ApiError(400, str(error), details={"field": "cursor"})
+
+
 def malformed(error: msgspec.DecodeError, *, prefix: str = "$", status: int = 400) -> ApiError:
     """400 for a body that is no JSON, or JSON of the wrong shape; then the field's path and the expected type are named."""
     if not isinstance(error, msgspec.ValidationError):
@@ -90,7 +95,7 @@ def error_bytes(code: str, message: str, details: dict[str, Any], request_id: st
     return msgspec.json.encode(ErrorAnswer(error=detail, message=message))
 
 
-def translate(error: Exception) -> ApiError:
+def translate(error: Exception) -> ApiError:  # noqa: PLR0911  one return per kind of failure
     """What a failure looks like from outside.  Anything unforeseen is a 500 that tells nothing."""
     if isinstance(error, ApiError):
         return error
@@ -144,11 +149,9 @@ def _sentence(error: HTTPException) -> str:
 
 
 def _validation_message(error: ValidationException) -> str:
-    parts: list[str] = []
     extra: Any = error.extra
-    for item in extra if isinstance(extra, list) else []:
-        if isinstance(item, dict):
-            parts.append(f"{item.get('key', '?')}: {item.get('message', 'is not valid')}")
+    items = [item for item in extra if isinstance(item, dict)] if isinstance(extra, list) else []
+    parts = [f"{item.get('key', '?')}: {item.get('message', 'is not valid')}" for item in items]
     return "; ".join(parts) or error.detail
 
 

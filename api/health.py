@@ -114,7 +114,9 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
         (*names, "state"),
         registry=registry,
     )
-    skipped = Gauge("crewkit_projection_skipped", "Events an operator told a projection to skip", names, registry=registry)
+    skipped = Gauge(
+        "crewkit_projection_skipped", "Events an operator told a projection to skip", names, registry=registry
+    )
     for one in seen.projections:
         labels = (one.projection, str(one.generation))
         lag.labels(*labels).set(one.lag)

@@ -11,12 +11,12 @@ from litestar.params import FromPath, QueryParameter
 
 from api.answers import json_answer
 from api.auth import base_path, principal_of
-from api.errors import ApiError, not_found
+from api.errors import ApiError, bad_cursor, not_found
 from api.services import Services, services_of
 from domain.kernel import Stream
 from projections import history
 from projections.history import LIMIT_DEFAULT, LIMIT_MAX, CursorError, Query
-from schemas.history import AuditEntry, AuditPage, HistoryEvent, HistoryPage
+from schemas.history import AuditEntry, AuditPage, HistoryEvent, HistoryPage, Names
 
 Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)]
 CursorText = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before", max_length=200)]
@@ -58,10 +58,6 @@ async def _as_of(services: Services, text: str | None) -> int | None:
     return None if known is None else await services.store.position_at(known)
 
 
-def _bad_cursor(error: CursorError) -> ApiError:
-    return ApiError(400, str(error), details={"field": "cursor"})
-
-
 @get("/api/v1/{organization_id:str}/events", summary="The organization's history")
 async def list_events(
     request: Request[Any, Any, Any],
@@ -101,7 +97,7 @@ async def list_events(
             reveal="audit" in principal.scopes,
         )
     except CursorError as error:
-        raise _bad_cursor(error) from error
+        raise bad_cursor(error) from error
     return json_answer(page)
 
 
@@ -126,10 +122,13 @@ async def one_event(
     return json_answer(found)
 
 
-@get("/api/v1/{organization_id:str}/audit_logs", summary="Who did what to which thing, and when")
+@get(
+    ["/api/v1/{organization_id:str}/audit_logs", "/api/v1/admin/audit_logs"],
+    summary="Who did what to which thing, and when",
+)
 async def list_audit(
     request: Request[Any, Any, Any],
-    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
+    organization_id: FromPath[str | None] = None,  # noqa: ARG001  checked by the guard
     action: Annotated[str | None, QueryParameter(description="for example `session.started`")] = None,
     resource_type: Annotated[str | None, QueryParameter(description="for example `Session`")] = None,
     resource: Annotated[str | None, QueryParameter(description="`Kind:id`")] = None,
@@ -166,15 +165,18 @@ async def list_audit(
             facts=facts,
         )
     except CursorError as error:
-        raise _bad_cursor(error) from error
+        raise bad_cursor(error) from error
     return json_answer(page)
 
 
-@get("/api/v1/{organization_id:str}/audit_logs/{event_id:uuid}", summary="One audit entry")
+@get(
+    ["/api/v1/{organization_id:str}/audit_logs/{event_id:uuid}", "/api/v1/admin/audit_logs/{event_id:uuid}"],
+    summary="One audit entry",
+)
 async def one_audit(
     request: Request[Any, Any, Any],
-    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
     event_id: FromPath[UUID],
+    organization_id: FromPath[str | None] = None,  # noqa: ARG001  checked by the guard
 ) -> Response[AuditEntry]:
     """As in the list."""
     services = services_of(request)
@@ -186,4 +188,29 @@ async def one_audit(
     return json_answer(found)
 
 
-ROUTER = Router("/", route_handlers=[list_events, one_event, list_audit, one_audit], tags=["history"])
+@get(
+    ["/api/v1/{organization_id:str}/audit_logs/actions", "/api/v1/admin/audit_logs/actions"],
+    summary="What can be done",
+)
+async def actions(request: Request[Any, Any, Any], organization_id: FromPath[str | None] = None) -> Names:  # noqa: ARG001
+    """Every action the audit view may show, for filters."""
+    known = services_of(request).store.mapper.types
+    return Names(items=sorted({history.action_of(tag) for tag in known}))
+
+
+@get(
+    ["/api/v1/{organization_id:str}/audit_logs/resource_types", "/api/v1/admin/audit_logs/resource_types"],
+    summary="What things can be done to",
+)
+async def resource_types(
+    organization_id: FromPath[str | None] = None,  # noqa: ARG001
+) -> Names:
+    """Every kind of thing the audit view may show, for filters."""
+    return Names(items=list(history.RESOURCE_TYPES))
+
+
+ROUTER = Router(
+    "/",
+    route_handlers=[list_events, one_event, list_audit, one_audit, actions, resource_types],
+    tags=["history"],
+)

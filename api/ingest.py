@@ -8,47 +8,25 @@ from uuid import UUID, uuid4, uuid5
 
 import msgspec
 from litestar import MediaType, Request, Response, Router, post
-from litestar.datastructures import ResponseHeader
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
-from api.answers import POSITION, body_of, json_answer
+from api.answers import INGEST_HEADERS, INGESTED, POSITION, accepted, body_of, json_answer
 from api.auth import base_path, principal_of
 from api.bodies import read_body, read_json
 from api.errors import ApiError
+from api.paths import checked_id
 from api.reading import bare, envelopes
 from api.services import services_of
 from commands import sessions
 from domain.sessions.events import Context
-from schemas.ingest import HookBatch, IngestAnswer, ItemBatch
+from schemas.ingest import HookBatch
 from schemas.lifecycle import EndSession, SessionChanged, StartSession
 
-ID_CHARS_MAX = 200
-ITEMS_MAX = 20_000  # transcript lines in one request
 COMMAND_ID_CHARS_MAX = 200
 
-_encode = msgspec.json.encode
-_items = msgspec.json.Decoder(ItemBatch)
 _start = msgspec.json.Decoder(StartSession)
 _end = msgspec.json.Decoder(EndSession)
-_ANSWERS = {
-    202: ResponseSpec(data_container=IngestAnswer, description="Stored durably; one result per event", generate_examples=False)
-}
-_HEADERS = [ResponseHeader(name=POSITION, description="give it back as Crewkit-After", documentation_only=True)]
 AnyRequest = Request[Any, Any, Any]
-
-
-def _accepted(answer: IngestAnswer) -> Response[bytes]:
-    return Response(
-        _encode(answer), status_code=202, media_type=MediaType.JSON, headers={POSITION: str(answer.position)}
-    )
-
-
-def _checked_id(value: str, name: str) -> str:
-    if not value.isprintable() or len(value) > ID_CHARS_MAX:
-        message = f"{name}: expected 1 to {ID_CHARS_MAX} printable characters"
-        raise ApiError(400, message, details={"field": name})
-    return value
 
 
 def _command_id(request: AnyRequest) -> str | None:
@@ -73,7 +51,7 @@ async def _ingest(request: AnyRequest, session_id: str | None) -> Response[bytes
         session_id=session_id,
         person_secret=services.person_secret,
     )
-    return _accepted(answer)
+    return accepted(answer)
 
 
 @post(
@@ -81,8 +59,8 @@ async def _ingest(request: AnyRequest, session_id: str | None) -> Response[bytes
     status_code=202,
     summary="Send hook events",
     operation_class=body_of(HookBatch),
-    responses=_ANSWERS,
-    response_headers=_HEADERS,
+    responses=INGESTED,
+    response_headers=INGEST_HEADERS,
 )
 async def events(request: AnyRequest, organization_id: FromPath[str]) -> Response[bytes]:  # noqa: ARG001
     """Answered after the commit, with one result per event: accepted, duplicate, or rejected with the reason.
@@ -100,14 +78,16 @@ async def events(request: AnyRequest, organization_id: FromPath[str]) -> Respons
     status_code=202,
     summary="Send hook events of one crewkit session",
     operation_class=body_of(HookBatch),
-    responses=_ANSWERS,
-    response_headers=_HEADERS,
+    responses=INGESTED,
+    response_headers=INGEST_HEADERS,
 )
 async def session_events(
-    request: AnyRequest, session_id: FromPath[str], organization_id: FromPath[str | None] = None  # noqa: ARG001
+    request: AnyRequest,
+    session_id: FromPath[str],
+    organization_id: FromPath[str | None] = None,  # noqa: ARG001
 ) -> Response[bytes]:
     """As above; the events' agent sessions become part of crewkit session `session_id`."""
-    return await _ingest(request, _checked_id(session_id, "session_id"))
+    return await _ingest(request, checked_id(session_id, "session_id"))
 
 
 @post("/hooks/{agent:str}", status_code=200, summary="One hook call, as the agent itself posts it")
@@ -118,7 +98,7 @@ async def bare_hook(request: AnyRequest, agent: FromPath[str]) -> Response[bytes
     answer = await sessions.ingest_bare_hook(
         services.store,
         principal_of(request),
-        _checked_id(agent, "agent"),
+        checked_id(agent, "agent"),
         payload,
         received_at=datetime.now(UTC),
         person_secret=services.person_secret,
@@ -130,37 +110,6 @@ async def bare_hook(request: AnyRequest, agent: FromPath[str]) -> Response[bytes
 
 
 @post(
-    [
-        "/api/v1/{organization_id:str}/observability/llm_sessions/{llm_session_id:str}/items",
-        "/llm_sessions/{llm_session_id:str}/items",
-    ],
-    status_code=202,
-    summary="Send transcript lines of one agent session",
-    operation_class=body_of(ItemBatch),
-    responses=_ANSWERS,
-    response_headers=_HEADERS,
-)
-async def items(
-    request: AnyRequest, llm_session_id: FromPath[str], organization_id: FromPath[str | None] = None  # noqa: ARG001
-) -> Response[bytes]:
-    """Lines as found in the agent's file.  Sending lines again, in other batches too, is safe."""
-    batch = await read_json(request, _items)
-    if len(batch.items) > ITEMS_MAX:
-        message = f"$.items: expected at most {ITEMS_MAX} lines, got {len(batch.items)}"
-        raise ApiError(400, message, details={"field": "$.items", "expected": f"at most {ITEMS_MAX} lines"})
-    services = services_of(request)
-    answer = await sessions.ingest_items(
-        services.store,
-        principal_of(request),
-        _checked_id(llm_session_id, "llm_session_id"),
-        batch,
-        received_at=datetime.now(UTC),
-        person_secret=services.person_secret,
-    )
-    return _accepted(answer)
-
-
-@post(
     "/api/v1/{organization_id:str}/observability/sessions",
     status_code=201,
     summary="Open a session",
@@ -169,7 +118,7 @@ async def items(
 async def start(request: AnyRequest, organization_id: FromPath[str]) -> Response[SessionChanged]:  # noqa: ARG001
     """201 when it was opened, 200 when it was open already."""
     body = await read_json(request, _start)
-    session_id = _checked_id(body.session_id, "session_id") if body.session_id else str(uuid4())
+    session_id = checked_id(body.session_id, "session_id") if body.session_id else str(uuid4())
     command_id = _command_id(request)
     if body.session_id is None and command_id is not None:
         # The repeat of a request must name the same session; its key is all that both have in common.
@@ -202,7 +151,7 @@ async def end(
     outcome = await sessions.end_session(
         services_of(request).store,
         principal_of(request),
-        _checked_id(session_id, "session_id"),
+        checked_id(session_id, "session_id"),
         outcome=body.outcome,
         at=body.ended_at or datetime.now(UTC),
         command_id=_command_id(request),
@@ -225,4 +174,4 @@ def _changed(request: AnyRequest, session_id: str, position: int | None, *, stat
     return json_answer(answer, status, position=position)
 
 
-ROUTER = Router("/", route_handlers=[events, session_events, bare_hook, items, start, end], tags=["ingestion"])
+ROUTER = Router("/", route_handlers=[events, session_events, bare_hook, start, end], tags=["ingestion"])

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 class Services:
     """Opened by the application's lifespan, reached through `services_of`."""
 
-    __slots__ = ("auth", "bus", "hub", "keyring", "limiter", "metrics", "notice", "person_secret", "pool", "settings", "store")
+    __slots__ = (
+        "auth",
+        "bus",
+        "hub",
+        "keyring",
+        "limiter",
+        "metrics",
+        "notice",
+        "person_secret",
+        "pool",
+        "settings",
+        "store",
+    )
 
     def __init__(
         self,

@@ -238,13 +238,12 @@ class Feed:
     async def _catch_up(self, upto: int) -> AsyncIterator[bytes]:
         """Everything after the cursor up to `upto`, from the store."""
         while self._cursor < upto:
-            page = await self._services.store.read_all(
-                self._cursor, CATCH_UP_EVENTS, org_id=self._org_id, until=upto
-            )
-            items: list[Item] = []
-            for recorded in page:
-                if (item := self._services.notice(recorded)) is not None:
-                    items.append({**item, "position": recorded.position})
+            page = await self._services.store.read_all(self._cursor, CATCH_UP_EVENTS, org_id=self._org_id, until=upto)
+            items = [
+                {**item, "position": recorded.position}
+                for recorded in page
+                if (item := self._services.notice(recorded)) is not None
+            ]
             last = page[-1].position if len(page) == CATCH_UP_EVENTS else upto
             for part in self._frames(items, last):
                 yield part

@@ -83,7 +83,14 @@ async def bootstrap(store: EventStore, *, slug: str = "default", name: str = "De
         claims=[Claim(SLUG_CLAIM, slug)],
     )
     issued = await _issue(
-        store, org_id, uuid5(org_id, "bootstrap key"), owner_id, "bootstrap", BOOTSTRAP_SCOPES, meta=meta, expires_at=None
+        store,
+        org_id,
+        uuid5(org_id, "bootstrap key"),
+        owner_id,
+        "bootstrap",
+        BOOTSTRAP_SCOPES,
+        meta=meta,
+        expires_at=None,
     )
     return org_id, issued.key if issued else None
 

@@ -24,6 +24,8 @@ AUDIT_SCANS_MAX = 10  # then the page is given as it is, with a cursor to go on
 # What agents report, as opposed to what somebody decided: left out of the audit view unless asked for.
 FACT_ACTIONS = frozenset({"hook.recorded", "telemetry.recorded", "transcript.recorded"})
 
+RESOURCE_TYPES = ("ApiKey", "LlmSession", "Organization", "Person", "Session")
+
 _SAID = {
     "organization.created": "founded organization {slug}",
     "api_key.issued": "issued API key {key_id} with scopes {scopes}",
@@ -177,7 +179,9 @@ async def audit(
     )
 
 
-async def audit_one(store: PostgresStore, ring: KeyRing, org_id: UUID, event_id: UUID, *, base: str) -> AuditEntry | None:
+async def audit_one(
+    store: PostgresStore, ring: KeyRing, org_id: UUID, event_id: UUID, *, base: str
+) -> AuditEntry | None:
     """One audit entry, sealed values opened."""
     recorded = await store.read_one(org_id, event_id)
     if recorded is None:
@@ -191,7 +195,11 @@ async def shown(ring: KeyRing, org_id: UUID, found: Sequence[Recorded], *, revea
     if reveal:
         await ring.load(org_id, {box.subject for tree in trees for box in _boxes(tree)})
     return [
-        {key: _open(ring, org_id, recorded.type, key, value, reveal=reveal) for key, value in tree.items() if key != "type"}
+        {
+            key: _open(ring, org_id, recorded.type, key, value, reveal=reveal)
+            for key, value in tree.items()
+            if key != "type"
+        }
         for recorded, tree in zip(found, trees, strict=True)
     ]
 
@@ -216,7 +224,9 @@ def _boxes(value: Any) -> Iterator[Sealed]:
         yield sealed
 
 
-def _open(ring: KeyRing, org_id: UUID, tag: str, name: str, value: Any, *, reveal: bool) -> Any:
+def _open(  # noqa: PLR0911  one return per state a sealed value can be in
+    ring: KeyRing, org_id: UUID, tag: str, name: str, value: Any, *, reveal: bool
+) -> Any:
     if isinstance(value, dict):
         return {key: _open(ring, org_id, tag, key, item, reveal=reveal) for key, item in value.items()}
     if isinstance(value, list):
@@ -278,7 +288,7 @@ def _is_wanted(recorded: Recorded, action: str | None, resource_type: str | None
     if resource_type is not None and recorded.stream.kind != resource_type:
         return False
     if action is not None:
-        return done == action or recorded.type == action
+        return action in {done, recorded.type}
     return facts or done not in FACT_ACTIONS
 
 
@@ -293,7 +303,9 @@ def _entry(recorded: Recorded, data: dict[str, Any], base: str) -> AuditEntry:
     kind, _, ident = recorded.meta.actor.partition(":")
     action = action_of(recorded.type)
     who = _ACTORS.get(kind, kind)
-    words = _Words({key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in data.items()})
+    words = _Words(
+        {key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in data.items()}
+    )
     did = _SAID[action].format_map(words) if action in _SAID else f"{action.rpartition('.')[2]} {recorded.stream}"
     return AuditEntry(
         event_id=recorded.event_id,

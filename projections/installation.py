@@ -50,7 +50,17 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         relay = await connection.fetchval("SELECT max(position) FROM crewkit.relay", timeout=timeout_s)
         head = await connection.fetchval("SELECT crewkit.head()", timeout=timeout_s)
     projections = [
-        ProjectionVitals(**{**dict(row), "lag": max(0, head - row["position"])}) for row in rows
+        ProjectionVitals(
+            projection=row["projection"],
+            generation=row["generation"],
+            active=row["active"],
+            position=row["position"],
+            lag=max(0, head - row["position"]),
+            status=row["status"],
+            failed_position=row["failed_position"],
+            skipped=row["skipped"],
+        )
+        for row in rows
     ]
     return Vitals(head=head, relay_position=relay or 0, relay_lag=max(0, head - (relay or 0)), projections=projections)
 

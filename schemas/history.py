@@ -63,3 +63,9 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None
     as_of: int
     links: dict[str, str] = msgspec.field(name="_links")
+
+
+class Names(msgspec.Struct, frozen=True, kw_only=True):
+    """Values a filter takes."""
+
+    items: list[str]

@@ -13,7 +13,7 @@ from api.bodies import content_type, read_body
 from api.errors import ApiError
 from api.otlp import from_json, from_protobuf
 from api.otlp.answers import JSON, PROTOBUF, exported, refuse
-from api.otlp.values import Undecodable
+from api.otlp.values import UndecodableError
 from api.services import services_of
 from commands.sessions import ingest_telemetry
 
@@ -25,7 +25,7 @@ async def _export(request: Request[Any, Any, Any], signal: str) -> Response[byte
     body = await read_body(request)
     try:
         decoded = (from_json if kind == JSON else from_protobuf).decode(signal, body)
-    except Undecodable as error:
+    except UndecodableError as error:
         raise ApiError(400, f"{error.path}: {error}", details={"field": error.path}) from error
     services = services_of(request)
     answer = await ingest_telemetry(

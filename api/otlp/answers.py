@@ -56,7 +56,9 @@ def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
         return Response(
             status_message(code, told.message), status_code=told.status, media_type=PROTOBUF, headers=told.headers
         )
-    return Response(_json_status(code, told, request_id), status_code=told.status, media_type=JSON, headers=told.headers)
+    return Response(
+        _json_status(code, told, request_id), status_code=told.status, media_type=JSON, headers=told.headers
+    )
 
 
 def _json_status(code: int, told: ApiError, request_id: str | None) -> bytes:

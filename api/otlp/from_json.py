@@ -9,7 +9,7 @@ import msgspec
 from api.otlp.values import (
     VALUE_DEPTH_MAX,
     Decoded,
-    Undecodable,
+    UndecodableError,
     named,
     number,
     temporality,
@@ -26,14 +26,14 @@ def decode(signal: str, body: bytes) -> Decoded:
     """Read an Export*ServiceRequest.
 
     Raises:
-        Undecodable: no JSON, or not the outer shape of the request.
+        UndecodableError: no JSON, or not the outer shape of the request.
     """
     try:
         tree = _decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Undecodable(f"the body is not valid JSON: {error}") from error
+        raise UndecodableError(f"the body is not valid JSON: {error}") from error
     if not isinstance(tree, dict):
-        raise Undecodable("expected an object")
+        raise UndecodableError("expected an object")
     decoded = Decoded([])
     match signal:
         case "logs":
@@ -67,7 +67,7 @@ def _object(value: Any, path: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Undecodable("expected an object", path)
+        raise UndecodableError("expected an object", path)
     return value
 
 
@@ -76,7 +76,7 @@ def _list(holder: dict[str, Any], name: str, path: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Undecodable("expected an array", f"{path}.{name}")
+        raise UndecodableError("expected an array", f"{path}.{name}")
     return value
 
 
@@ -90,7 +90,7 @@ def _attributes(pairs: Any) -> dict[str, Any]:
     return found
 
 
-def _value(holder: Any, depth: int = 0) -> Any:
+def _value(holder: Any, depth: int = 0) -> Any:  # noqa: PLR0911  one return per kind of value
     if not isinstance(holder, dict) or depth > VALUE_DEPTH_MAX:
         return None
     for kind, value in holder.items():
@@ -195,6 +195,10 @@ def _point(
         unit=str(metric.get("unit") or ""),
         body=None
         if plain
-        else {"kind": kind, "count": whole(point.get("count")), "min": number(point.get("min")), "max": number(point.get("max"))},
+        else {
+            "kind": kind,
+            "count": whole(point.get("count")),
+            "min": number(point.get("min")),
+            "max": number(point.get("max")),
+        },
     )
-

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from api.otlp.values import VALUE_DEPTH_MAX, Decoded, Undecodable, named, temporality
+from api.otlp.values import VALUE_DEPTH_MAX, Decoded, UndecodableError, named, temporality
 from schemas.otlp import OtlpRecord
 
 _REQUESTS: dict[str, Any] = {
@@ -33,13 +33,13 @@ def decode(signal: str, body: bytes) -> Decoded:
     """Read an Export*ServiceRequest.
 
     Raises:
-        Undecodable: the bytes are no such message.
+        UndecodableError: the bytes are no such message.
     """
     request: Any = _REQUESTS[signal]()
     try:
         request.ParseFromString(body)
     except DecodeError as error:
-        raise Undecodable("the body is not a protobuf message of this signal") from error
+        raise UndecodableError("the body is not a protobuf message of this signal") from error
     decoded = Decoded([])
     match signal:
         case "logs":

@@ -20,7 +20,7 @@ TEMPORALITIES = {
 }
 
 
-class Undecodable(Exception):
+class UndecodableError(Exception):
     """The body as a whole cannot be read; `path` names the place where that is known."""
 
     def __init__(self, message: str, path: str = "$") -> None:

@@ -20,7 +20,45 @@ SLUG_CHARS_MAX = 63
 
 # First path segments that are, or may become, something else than a tenant (vocabulary, section 3.3).
 RESERVED_SLUGS = frozenset(
-    ["admin", "auth", "briefs", "framework_stacks", "git", "git_integrations", "invitations", "marketplace", "organizations", "plans", "playbooks", "projects", "resources", "stats", "webhooks", "api", "conversations", "crewkit", "docs", "events", "experiments", "health", "kit", "llm_sessions", "me", "members", "new", "observability", "orgs", "playbook_subscriptions", "schema", "sessions", "v1", "v2", "workflows", "ws", "www"]
+    [
+        "admin",
+        "auth",
+        "briefs",
+        "framework_stacks",
+        "git",
+        "git_integrations",
+        "invitations",
+        "marketplace",
+        "organizations",
+        "plans",
+        "playbooks",
+        "projects",
+        "resources",
+        "stats",
+        "webhooks",
+        "api",
+        "conversations",
+        "crewkit",
+        "docs",
+        "events",
+        "experiments",
+        "health",
+        "kit",
+        "llm_sessions",
+        "me",
+        "members",
+        "new",
+        "observability",
+        "orgs",
+        "playbook_subscriptions",
+        "schema",
+        "sessions",
+        "v1",
+        "v2",
+        "workflows",
+        "ws",
+        "www",
+    ]
 )
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -141,8 +179,9 @@ def issue(
     """
     if not isinstance(state, Absent):
         return []
-    if not scopes or (unknown := sorted(set(scopes) - SCOPES)):
-        wrong = f"; unknown: {', '.join(unknown)}" if scopes else ""
+    unknown = sorted(set(scopes) - SCOPES)
+    if not scopes or unknown:
+        wrong = f"; unknown: {', '.join(unknown)}" if unknown else ""
         raise InvalidFieldError(f"scopes must be some of {', '.join(sorted(SCOPES))}{wrong}", field="scopes")
     if not label.strip() or len(label) > LABEL_CHARS_MAX:
         raise InvalidFieldError(f"label must have 1 to {LABEL_CHARS_MAX} characters", field="label")

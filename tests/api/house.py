@@ -1,0 +1,112 @@
+"""The pieces the API tests are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import uvicorn
+from litestar import Litestar
+
+import projections
+from commands.organizations import bootstrap_owner_id
+from domain.discover import collect
+from eventstore.database import WORKER_ROLE
+from eventstore.mapper import Mapper
+from eventstore.postgres import PostgresStore
+from eventstore.settings import Settings
+from projections.base import Projection
+from projections.tables import describe_all
+from workers.projector.control import advance, register
+from workers.projector.engine import Engine, OpenedTexts
+
+EVERY_SCOPE = ("ingest", "read", "audit", "admin")
+
+
+class Place:
+    """One organization and its keys."""
+
+    def __init__(self, org_id: UUID, slug: str) -> None:
+        self.org_id = org_id
+        self.slug = slug
+        self.owner_id = bootstrap_owner_id(org_id)
+        self.keys: dict[str, str] = {}
+
+    @property
+    def base(self) -> str:
+        return f"/api/v1/{self.slug}"
+
+    def headers(self, key: str = "all") -> dict[str, str]:
+        return {"X-API-Key": self.keys[key]}
+
+
+class House:
+    """A database with two organizations, a store to append with, and projections that run when told to."""
+
+    def __init__(self, settings: Settings, store: PostgresStore, worker: Any, ring: Any) -> None:
+        self.settings = settings
+        self.store = store
+        self.ring = ring
+        self.ours = Place(UUID(int=0), "")
+        self.theirs = Place(UUID(int=0), "")
+        self._worker = worker
+
+    async def project(self) -> int:
+        """Fold everything that is not folded yet, by every projection; the position reached."""
+        reader = PostgresStore(self.settings.database_url or "", Mapper(self.ring), role=WORKER_ROLE, pool=self._worker)
+        head = await reader.head()
+        for bare in collect(projections, Projection):
+            texts = OpenedTexts(self.ring)
+            projection = bare.bound(texts)
+            standing = await register(self._worker, projection)
+            async with self._worker.acquire() as connection, connection.transaction():
+                stored = await describe_all(connection, projection, standing.generation)
+                engine = Engine(projection, stored, texts)
+                position = standing.position
+                while page := await reader.read_all(position, 1_000, until=head):
+                    await engine.fold(page, connection)
+                    await engine.write(connection)
+                    engine.committed()
+                    assert await advance(connection, projection.name, standing.generation, position, page[-1].position)
+                    position = page[-1].position
+        return head
+
+
+class Live:
+    """The application behind a real uvicorn on loopback."""
+
+    def __init__(self, url: str, app: Litestar) -> None:
+        self.url = url
+        self.app = app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Litestar) -> AsyncIterator[Live]:
+    """Run uvicorn in this loop until the block ends."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on", ws="none")
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  the test's signals are not the server's
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not task.done(), task.exception()
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Live(f"http://127.0.0.1:{port}", app)
+    finally:
+        app.state.services.hub.close()
+        server.should_exit = True
+        await task
+
+
+def hook(session_id: str, kind: str = "UserPromptSubmit", **fields: Any) -> dict[str, Any]:
+    """A hook payload as Claude sends it."""
+    return {"session_id": session_id, "hook_event_name": kind, "cwd": "/work", **fields}
+
+
+def body(value: Any) -> bytes:
+    return msgspec.json.encode(value)
