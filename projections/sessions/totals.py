@@ -44,10 +44,13 @@ class CallTotals(msgspec.Struct):
 
 COUNTED = """
 SELECT c.*,
-       (c.telemetry OR a.call_key IS NULL OR a.call_key = c.call_key)
-       AND NOT (c.stand_in AND bool_or(NOT c.stand_in) OVER (PARTITION BY c.llm_session_id)) AS counts
+       (c.telemetry OR c.message_id IS NULL OR NOT EXISTS (
+           SELECT FROM crewkit.model_call_alias a
+            WHERE a.org_id = c.org_id AND a.message_id = c.message_id AND a.call_key <> c.call_key))
+       AND NOT (c.stand_in AND EXISTS (
+           SELECT FROM crewkit.model_call o
+            WHERE o.org_id = c.org_id AND o.llm_session_id = c.llm_session_id AND NOT o.stand_in)) AS counts
   FROM crewkit.model_call c
-  LEFT JOIN crewkit.model_call_alias a ON a.org_id = c.org_id AND a.message_id = c.message_id
  WHERE c.org_id = $1
 """
 
