@@ -225,7 +225,7 @@ class Term:
             while not self._stop.is_set() and not self._lost.is_set():
                 self._wake.clear()
                 rows = await self._log.page(self._read, PAGE_EVENTS)
-                if not rows:
+                if not rows and not self._in_flight:
                     await wait_any(POLL_S, self._wake, self._lost, self._stop)
                     continue
                 for block in cut(rows):

@@ -15,7 +15,7 @@ from eventstore.settings import Settings
 from tests.workers.tally import Log, fresh_names, open_log, running, settings_for, until
 from workers.blocks import LAST, Names, Stored, decode
 from workers.log import LogReader
-from workers.relay import LOCK_KEY, run_relay
+from workers.relay import LOCK_KEY, PAGE_EVENTS, run_relay
 
 pytestmark = pytest.mark.integration
 
@@ -55,6 +55,12 @@ async def test_everything_is_published_once_in_order(log: Log, settings: Setting
     rows = await published(nats_url, names)
     assert [row.position for row in rows] == list(range(1, head + 1))
     assert rows == await LogReader(log.store.pool).page(0, head)
+
+
+async def test_a_log_that_ends_with_a_full_page_is_settled(log: Log, settings: Settings) -> None:
+    head = await log.add(2 * PAGE_EVENTS)
+    async with running(run_relay(settings, fresh_names())):
+        await log.relayed(head)
 
 
 async def test_at_rest_a_block_is_one_event_and_a_poke_sends_it(log: Log, settings: Settings, nats_url: str) -> None:
