@@ -62,8 +62,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _nats_binary(settings)
     yield from _data_dir(root)
     yield _disk(root)
-    running = _running(root)
-    yield running
+    yield _running(root)
+    yield from _forsaken()
     yield _port(settings, root)
     yield from _database(settings, root)
     yield from _nats(settings, root)
@@ -176,6 +176,20 @@ def _running(root: Path) -> Finding:
             action="`crewkit down` stops them; `crewkit up` does so by itself",
         )
     return Finding(check="instance", status="ok", message="not running; `crewkit up` starts it")
+
+
+def _forsaken() -> Iterator[Finding]:
+    """Databases that root's servers keep below /var/lib/crewkit for data directories that are gone."""
+    from workers.local.files import forsaken_places  # noqa: PLC0415
+
+    if places := forsaken_places():
+        names = " ".join(map(str, places))
+        yield Finding(
+            check="forsaken data",
+            status="warning",
+            message=f"{len(places)} folders belong to data directories that are gone: {names}",
+            action=f"when they will not come back: rm -r {names}",
+        )
 
 
 def _port(settings: Settings, root: Path) -> Finding:

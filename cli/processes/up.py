@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
 from cli.processes.common import data_dir_option, read_settings
 
@@ -99,7 +100,13 @@ def _detach(wanted: object, places: object) -> None:
 def down(data_dir: Path | None) -> None:
     """Stop what `crewkit up` started on a data directory, and wait until it is gone."""
     from workers.local import nats, postgres  # noqa: PLC0415
-    from workers.local.instance import SUPERVISOR, read_processes, supervisor_of  # noqa: PLC0415
+    from workers.local.instance import (  # noqa: PLC0415
+        SUPERVISOR,
+        read_instance,
+        read_processes,
+        supervisor_of,
+        write_instance,
+    )
     from workers.local.places import Places  # noqa: PLC0415
     from workers.local.process import is_running, stop  # noqa: PLC0415
 
@@ -119,6 +126,8 @@ def down(data_dir: Path | None) -> None:
         how = signal.SIGINT if name == "postgres" else signal.SIGTERM
         stop(left[name], how, DOWN_MAX_S)
     also = postgres.stop_leftover(places.postgres.resolve() / "data"), nats.stop_leftover(places.nats.resolve())
+    if (last := read_instance(places.root)) is not None and last.pids:
+        write_instance(places.root, msgspec.structs.replace(last, pids={}))
     if running is None and not left and not any(also):
         click.echo(f"nothing runs on {places.root}")
     else:

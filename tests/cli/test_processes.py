@@ -190,3 +190,42 @@ def test_a_busy_port_names_its_owner(folder: Path) -> None:
     assert f"port {port} is taken by process {os.getpid()}" in done.stderr
     assert "--next-free-port" in done.stderr
     assert processes_of(folder) == []
+
+
+def test_without_a_database_commands_say_what_to_do(tmp_path: Path) -> None:
+    for words in (("migrate",), ("projections", "status"), ("rebuild", "sessions")):
+        done = crewkit(*words, "--data-dir", str(tmp_path / "none"))
+        assert done.returncode == 3
+        assert "set CREWKIT_DATABASE_URL, or start one with `crewkit up" in done.stderr
+
+
+def test_a_database_that_does_not_answer_is_exit_code_3(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = taken.getsockname()[1]
+    done = crewkit("migrate", CREWKIT_DATABASE_URL=f"postgresql://me:hunter2@127.0.0.1:{closed}/x")
+    assert done.returncode == 3
+    assert "cannot be reached" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_wrong_settings_and_words_are_named(tmp_path: Path) -> None:
+    done = crewkit("status", CREWKIT_PORT="many", CREWKIT_DATA_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "CREWKIT_PORT" in done.stderr
+    assert crewkit("nonsense").returncode == 2
+    assert crewkit("up", "--port", "70000").returncode == 2
+    shown = crewkit("--help")
+    assert shown.returncode == 0
+    assert all(
+        f"\n  {name} " in shown.stdout for name in ("up", "down", "status", "doctor", "serve", "worker", "migrate")
+    )
+    assert "prepare" not in shown.stdout
+
+
+def test_the_doctor_finds_secrets_that_others_can_read(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "master.key").write_text("x")
+    (tmp_path / "keys" / "master.key").chmod(0o644)
+    done = crewkit("doctor", "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert f"chmod 600 {tmp_path / 'keys' / 'master.key'}" in done.stdout

@@ -14,6 +14,7 @@ import pytest
 from workers.local.files import (
     AlreadyLockedError,
     FileLock,
+    forsaken_places,
     own_folder,
     secret,
     trim_log,
@@ -149,6 +150,9 @@ def test_as_root_a_closed_home_stays_closed(tmp_path: Path, monkeypatch: pytest.
     assert home.stat().st_mode & 0o777 == 0o700
     assert made.stat().st_uid == nobody.uid
     assert own_folder(home / "postgres", nobody) == made  # the second time it is found, not made
+    assert forsaken_places() == []
+    (home / "postgres").unlink()
+    assert forsaken_places() == [made]
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs servers under another account")

@@ -12,6 +12,7 @@ from workers.local.process import Account, can_enter
 
 SECRET_BYTES = 24
 LOG_BYTES_MAX = 16 * 1024 * 1024  # per process; one older part is kept
+_OWNER_SUFFIX = ".owner"
 ROOT_STATE = Path("/var/lib/crewkit")  # for root, whose home no unprivileged server may enter
 
 
@@ -95,6 +96,7 @@ def own_folder(path: Path, account: Account | None) -> Path:
         if account is not None and not can_enter(path, account):
             place = _root_state() / secrets.token_hex(8)
             place.mkdir(mode=0o700)
+            write_private(place.with_suffix(_OWNER_SUFFIX), str(path))
             path.symlink_to(place, target_is_directory=True)
         else:
             path.mkdir(mode=0o700)
@@ -102,6 +104,23 @@ def own_folder(path: Path, account: Account | None) -> Path:
     if account is not None and real.stat().st_uid != account.uid:
         os.chown(real, account.uid, account.gid)
     return real
+
+
+def forsaken_places() -> list[Path]:
+    """Folders below /var/lib/crewkit whose data directory no longer points to them.
+
+    They are never removed by us: the disk with the data directory may only be away.
+    """
+    found: list[Path] = []
+    for note in sorted(ROOT_STATE.glob(f"*{_OWNER_SUFFIX}")):
+        place = note.with_suffix("")
+        try:
+            link = Path(note.read_text(encoding="utf-8"))
+        except OSError:
+            continue
+        if place.exists() and link.resolve() != place.resolve():
+            found.append(place)
+    return found
 
 
 def within_reach(root: Path, parts: list[str], name: str, account: Account | None) -> Path:
