@@ -77,7 +77,7 @@ async def bootstrap(store: EventStore, *, slug: str = "default", name: str = "De
         org_id,
         decide.organization_stream(org_id),
         decide.evolve_organization,
-        decide.ABSENT,
+        decide.NO_ORGANIZATION,
         lambda state: decide.create(state, organization_id=org_id, slug=slug, name=name, owner_id=owner_id, at=at),
         meta=meta,
         claims=[Claim(SLUG_CLAIM, slug)],
@@ -147,7 +147,7 @@ async def revoke_key(store: EventStore, org_id: UUID, key_id: UUID, *, meta: Met
         org_id,
         decide.key_stream(key_id),
         decide.evolve_key,
-        decide.ABSENT,
+        decide.NO_KEY,
         lambda state: decide.revoke(state, at=at),
         meta=meta or Meta(actor="system:operator"),
     )
@@ -172,7 +172,7 @@ async def _issue(
         org_id,
         decide.key_stream(key_id),
         decide.evolve_key,
-        decide.ABSENT,
+        decide.NO_KEY,
         lambda state: decide.issue(
             state,
             key_id=key_id,

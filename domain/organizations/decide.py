@@ -97,7 +97,8 @@ class DeadKey(msgspec.Struct, frozen=True):
 
 OrganizationState: TypeAlias = Absent | Organization
 KeyState: TypeAlias = Absent | LiveKey | DeadKey
-ABSENT = Absent()
+NO_ORGANIZATION: OrganizationState = Absent()
+NO_KEY: KeyState = Absent()
 
 
 def organization_stream(organization_id: UUID) -> Stream:
