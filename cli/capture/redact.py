@@ -196,6 +196,11 @@ def _learn(text: str) -> str:
     return clean
 
 
+def is_plain(text: str) -> bool:
+    """Whether a string leaves as it is."""
+    return len(text) < TEXT_CHARS_MIN or (_known.get(text) or _learn(text)) == text
+
+
 def _is_secret_field(name: str) -> bool:
     if (known := _secret_fields.get(name)) is None:
         if len(_secret_fields) >= _KNOWN_MAX:
@@ -212,50 +217,43 @@ def redact(value: Any) -> Any:
     if type(value) is dict:
         _object(cast("dict[str, Any]", value), 0)
     elif type(value) is list:
-        _list(cast("list[Any]", value), 0)
+        _list(value, 0)
     elif type(value) is str:
         return redact_text(value)
     return value
 
 
 def _object(fields: dict[str, Any], depth: int) -> None:
-    renamed: list[tuple[str, str]] = []
     for key, inner in fields.items():
-        kind = type(inner)
-        if kind is str:
+        if type(inner) is str:
             if (secret := _secret_fields.get(key)) is None:
                 secret = _is_secret_field(key)
             if secret and inner and not inner.startswith("[redacted:"):
                 fields[key] = "[redacted:field]"
-            elif len(inner) >= TEXT_CHARS_MIN:
-                clean = _known.get(inner) or _learn(inner)
-                if clean != inner:
-                    fields[key] = clean
-        elif kind is dict or kind is list:
-            if depth >= DEPTH_MAX:
-                fields[key] = "[redacted:too-deep]"
-            elif kind is dict:
-                _object(inner, depth + 1)
-            else:
-                _list(inner, depth + 1)
-        if len(key) >= KEY_CHARS_MIN:
-            clean = _known.get(key) or _learn(key)
-            if clean != key:
-                renamed.append((key, clean))
-    for key, clean in renamed:
-        fields[clean] = fields.pop(key)
+            elif len(inner) >= TEXT_CHARS_MIN and (clean := _known.get(inner) or _learn(inner)) != inner:
+                fields[key] = clean
+        elif type(inner) is dict or type(inner) is list:
+            fields[key] = _inner(inner, depth)
+    for key in [key for key in fields if len(key) >= KEY_CHARS_MIN]:
+        if (clean := _known.get(key) or _learn(key)) != key:
+            fields[clean] = fields.pop(key)
+
+
+def _inner(value: Any, depth: int) -> Any:
+    """An object or list inside another."""
+    if depth >= DEPTH_MAX:
+        return "[redacted:too-deep]"
+    if type(value) is dict:
+        _object(cast("dict[str, Any]", value), depth + 1)
+    else:
+        _list(value, depth + 1)
+    return value
 
 
 def _list(items: list[Any], depth: int) -> None:
     for index, inner in enumerate(items):
-        kind = type(inner)
-        if kind is str:
+        if type(inner) is str:
             if len(inner) >= TEXT_CHARS_MIN:
                 items[index] = _known.get(inner) or _learn(inner)
-        elif kind is dict or kind is list:
-            if depth >= DEPTH_MAX:
-                items[index] = "[redacted:too-deep]"
-            elif kind is dict:
-                _object(inner, depth + 1)
-            else:
-                _list(inner, depth + 1)
+        elif type(inner) is dict or type(inner) is list:
+            items[index] = _inner(inner, depth)

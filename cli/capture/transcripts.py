@@ -19,6 +19,7 @@ import msgspec
 
 from cli.capture.config import Config
 from cli.capture.leave import leave
+from cli.capture.quick import structure
 from domain.sessions.split import MARK
 
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -51,6 +52,7 @@ _CLAUDE_LEFT_OUT = frozenset(
         "content-replacement",
     ]
 )
+_QUICK = frozenset({"assistant", "user"})
 _SYSTEM_LEFT_OUT = frozenset({"stop_hook_summary", "turn_duration"})
 _CODEX_LEFT_OUT = frozenset({"world_state"})
 _CODEX_INSTRUCTIONS = frozenset({"base_instructions", "instructions", "developer_instructions", "user_instructions"})
@@ -66,13 +68,12 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Mark(msgspec.Struct, omit_defaults=True):
-    """How far a file has been read: up to `offset`, which follows bytes that hash to `tail`; `at` is the newest time told."""
+    """How far a file has been read: up to `offset`, which follows bytes that hash to `tail`.  `meta` names a subagent's meta."""
 
     path: str
     offset: int = 0
     inode: int = 0
     tail: str = ""
-    at: str | None = None
     meta: str = ""
 
 
@@ -157,19 +158,19 @@ def chunks(source: Source, known: Mark | None, config: Config) -> Iterator[Chunk
     if session_id is None:
         return
     level = config.level(cwd)
-    reader = _Reader(source, level, start.at)
+    reader = _Reader(source, level)
     about = leave(meta, "transcript", source.agent, level) if meta else None
     if about:
         about.pop(MARK, None)
     offset = start.offset
     for piece, end in _pieces(source.path, offset):
         lines = reader.take(piece)
-        mark = Mark(source.path, end, start.inode, tail_hash(source.path, end), reader.at, digest)
+        mark = Mark(source.path, end, start.inode, tail_hash(source.path, end), digest)
         counts = reader.counts()
         yield Chunk(session_id, cwd, level, lines, mark, about, *counts)
         offset = end
     if offset == start.offset and digest != start.meta:
-        mark = Mark(source.path, offset, start.inode, tail_hash(source.path, offset), start.at, digest)
+        mark = Mark(source.path, offset, start.inode, tail_hash(source.path, offset), digest)
         yield Chunk(session_id, cwd, level, [], mark, about)
 
 
@@ -253,10 +254,10 @@ def _meta(source: Source) -> dict[str, Any] | None:
 class _Reader:
     """Decides line by line what leaves."""
 
-    def __init__(self, source: Source, level: str, at: str | None) -> None:
+    def __init__(self, source: Source, level: str) -> None:
         self._agent = source.agent
         self._level = level
-        self.at = at
+        self._quick = source.agent == "claude" and level == "structure"
         self._read = self._bad = self._left_out = 0
 
     def counts(self) -> tuple[int, int, int]:
@@ -296,20 +297,17 @@ class _Reader:
             kind, told = head.type, head.timestamp
         except msgspec.ValidationError:  # a field has a type we did not expect
             head, kind, told = None, None, None
-        if told:
-            self.at = told
         if self._agent == "claude" and head is not None:
             if kind in _CLAUDE_LEFT_OUT or (kind == "system" and head.subtype in _SYSTEM_LEFT_OUT):
                 return None
         elif self._agent == "codex" and kind in _CODEX_LEFT_OUT:
             return None
+        if self._quick and told and kind in _QUICK and (short := structure(line)) is not None:
+            return short, False
         record = _whole(line)
         if self._agent == "codex" and not _codex(record):
             return None
         record = leave(record, "transcript", self._agent, self._level)
-        if not told and self.at:
-            note = cast("dict[str, Any]", record.setdefault(MARK, {}))
-            note["derived"] = {**note.get("derived", {}), "at": self.at}
         return msgspec.json.encode(record), kind == "cost-state"
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cli.capture import spool
@@ -20,12 +21,16 @@ from cli.capture.paths import ClientDir
 from cli.capture.shipping import BACKOFF_MAX_S, backoff_s
 from tests.cli.conftest import PROGRAM, Service, crewkit, no_flusher
 
-import msgspec
-
 
 def capture(paths: ClientDir, number: int, at_ns: int | None = None, **more: Any) -> None:
     """Put a payload where the hook puts it, with the time of capture of our choice."""
-    told = {"session_id": "s", "hook_event_name": "PreToolUse", "tool_use_id": f"t{number}", "tool_name": "Bash", **more}
+    told = {
+        "session_id": "s",
+        "hook_event_name": "PreToolUse",
+        "tool_use_id": f"t{number}",
+        "tool_name": "Bash",
+        **more,
+    }
     path = paths.incoming / f"claude.{4_000_000 + number}"
     path.write_bytes(json.dumps(told).encode())
     moment = at_ns if at_ns is not None else 1_790_000_000_000_000_000 + number * 1_000_000
@@ -133,7 +138,10 @@ def test_a_proxys_friendly_page_deletes_nothing(env: ClientDir, service: Service
 
 
 def test_a_wrong_key_stops_and_says_so(env: ClientDir, service: Service) -> None:
-    service.answer = lambda _path, _body: (401, {"error": {"code": "unauthorized", "message": "no", "request_id": "r1"}})
+    service.answer = lambda _path, _body: (
+        401,
+        {"error": {"code": "unauthorized", "message": "no", "request_id": "r1"}},
+    )
     capture(env, 1)
     capture(env, 2)
     done = crewkit("flush", check=1)
@@ -167,7 +175,10 @@ def test_an_oversize_batch_is_halved_and_a_bad_event_is_kept_aside(env: ClientDi
 
 def test_single_rejections_are_kept_with_their_reason(env: ClientDir, service: Service) -> None:
     results = [{"index": 0, "status": "accepted"}, {"index": 1, "status": "rejected", "reason": "session_id: missing"}]
-    service.answer = lambda _p, _b: (202, {"accepted": 1, "duplicate": 0, "rejected": 1, "position": 5, "results": results})
+    service.answer = lambda _p, _b: (
+        202,
+        {"accepted": 1, "duplicate": 0, "rejected": 1, "position": 5, "results": results},
+    )
     capture(env, 1)
     capture(env, 2)
     assert "session_id: missing" in crewkit("flush", check=1).stderr
@@ -270,7 +281,9 @@ def test_killed_at_random_points_nothing_is_lost_and_nothing_doubled(env: Client
     service.answer = lambda _path, _body: None
     crewkit("flush")
     by_id = {event["id"]: event["payload"]["tool_use_id"] for event in service.acknowledged}
-    assert sorted(by_id.values()) == sorted(f"t{n}" for n in range(total))  # each once after dedupe by id: none lost, none doubled
+    assert sorted(by_id.values()) == sorted(
+        f"t{n}" for n in range(total)
+    )  # each once after dedupe by id: none lost, none doubled
     assert list(env.incoming.iterdir()) == list(env.segments.iterdir()) == []
 
 

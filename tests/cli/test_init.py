@@ -12,8 +12,7 @@ import tomlkit
 from click.testing import CliRunner, Result
 
 from cli.capture.paths import ClientDir
-from cli.init import claude
-from cli.init import init
+from cli.init import claude, init
 from tests.cli.conftest import RECORDINGS
 
 KEY = "ck_" + "1" * 32 + "_" + "s" * 43
@@ -85,7 +84,9 @@ def test_variables_are_set_and_the_key_is_in_no_settings_file(home: Path) -> Non
         assert json.loads(shown.stdout) == {"X-API-Key": KEY}
 
 
-def test_the_helper_reads_the_key_when_it_is_needed(home: Path, paths: ClientDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_helper_reads_the_key_when_it_is_needed(
+    home: Path, paths: ClientDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CREWKIT_URL")
     monkeypatch.delenv("CREWKIT_API_KEY")
     crewkit("init", "--yes")
@@ -117,7 +118,9 @@ def test_what_is_not_ours_stays_with_its_order_and_indentation(home: Path) -> No
     assert "+++ " in shown
 
 
-def test_again_changes_nothing_and_another_address_changes_only_that(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_again_changes_nothing_and_another_address_changes_only_that(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings(home).parent.mkdir()
     settings(home).write_text(THEIRS)
     crewkit("init", "--yes")
@@ -174,7 +177,12 @@ def test_without_memory_removing_still_takes_everything_of_ours(home: Path, path
 
 def test_invalid_settings_are_not_touched(home: Path) -> None:
     settings(home).parent.mkdir()
-    for text, why in (("{not json", "not valid JSON"), ("[]", "JSON object"), ('{"hooks": []}', "'hooks'"), ('{"hooks": {"Stop": 1}}', "hooks.Stop")):
+    for text, why in (
+        ("{not json", "not valid JSON"),
+        ("[]", "JSON object"),
+        ('{"hooks": []}', "'hooks'"),
+        ('{"hooks": {"Stop": 1}}', "hooks.Stop"),
+    ):
         settings(home).write_text(text)
         assert why in crewkit("init", "--yes", check=1).stderr
         assert settings(home).read_text() == text
@@ -200,7 +208,7 @@ def test_content_levels_are_kept_per_project(home: Path, paths: ClientDir) -> No
     crewkit("init", "--yes", "--content", "counts")
     crewkit("init", "--scope", "local", "--yes", "--content", "full")
     told = json.loads(paths.config.read_text())["content"]
-    assert told == {"default": "counts", "projects": {os.getcwd(): "full"}}
+    assert told == {"default": "counts", "projects": {str(Path.cwd()): "full"}}
 
 
 def test_agents_own_folders_are_honoured(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
