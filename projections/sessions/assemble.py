@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from projections.sessions.merge import smaller
 from projections.sessions.reconcile import add_costs, add_lines, cost_of, lines_of
 from projections.sessions.tables import LlmSessionRow, SessionRow, SubagentRow
 from projections.sessions.totals import CallTotals, micros, plus, tokens_of
@@ -100,7 +101,7 @@ def summary(session: SessionRow, parts: Parts) -> SessionSummary:
         commit=session.commit_hash,
         project=session.project,
         models=models_of(sums),
-        started_at=session.started_at or session.first_activity_at,
+        started_at=smaller(session.started_at, session.first_activity_at),
         last_activity_at=session.last_activity_at,
         duration_ms=_milliseconds(session.first_activity_at, session.last_activity_at) or 0,
         counts=add_happenings([happenings(llm, parts) for llm in llms]),
@@ -150,7 +151,7 @@ def llm_detail(llm: LlmSessionRow, session: SessionRow, parts: Parts) -> LlmSess
         branch=llm.branch,
         commit=llm.commit_hash,
         project=llm.project,
-        started_at=llm.started_at or llm.acted_first_at or llm.seen_first_at,
+        started_at=smaller(llm.started_at, llm.acted_first_at or llm.seen_first_at),
         ended_at=llm.ended_at if ended else None,
         last_activity_at=llm.acted_last_at or llm.seen_last_at,
         counts=happenings(llm, parts),

@@ -71,10 +71,13 @@ def _api_request(
     cost = pico_usd(attrs.get("cost_usd"))
     if cost is None and (micros := count(attrs.get("cost_usd_micros"))) is not None:
         cost = micros * 1_000_000
+    request = text(attrs.get("request_id"))
     called = ModelCalled(
         at=at,
         agent_id=agent,
         prompt_id=prompt,
+        # Without a request id (older versions, other providers) no transcript line can be told to be the same call.
+        stand_in=request is None,
         channel="telemetry",
         model=model,
         tokens=Tokens(
@@ -84,8 +87,7 @@ def _api_request(
             cache_write_5m=minutes,
             cache_write_1h=hour,
         ),
-        # Without one (older versions, other providers) the record's own moment is all there is to name the call.
-        request_id=text(attrs.get("request_id")) or own_name(fact, at, text(attrs.get("event.sequence")) or ""),
+        request_id=request or own_name(fact, at, text(attrs.get("event.sequence")) or ""),
         reported_pico_usd=cost,
         duration_ms=count(attrs.get("duration_ms")),
         ttft_ms=count(attrs.get("ttft_ms")),
