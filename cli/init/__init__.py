@@ -54,8 +54,8 @@ def init(agent: str, scope: str, content: str | None, no_otel: bool, remove: boo
 
     Shows a diff first and asks, on a terminal.  Run it again after the service moved; nothing changes when all is as it
     should be.  --remove gives the files back as they were.  The API key is never written to a settings file of Claude Code;
-    Codex reads header values only from its own config.toml, so with --scope user it is written there (mode 0600), and with
-    other scopes telemetry needs no key only on a service that asks for none.  With --scope project or local, --content is
+    Codex reads header values only from its own config.toml, so with --scope user it is written there (mode 0600); with other
+    scopes it is not written, and Codex' telemetry works only where the service asks for no key.  With --scope project or local, --content is
     for this folder, else it is the default for everything.  Exit codes: 0 ok, 1 refused (a file that is not valid, or you
     said no), 2 wrong command line.
     """
@@ -219,5 +219,7 @@ def _say(agent: str, scope: str, changes: list[Change], connection: Connection, 
         click.echo("No service is known yet: start one with `crewkit up`.  Until then events wait in the local spool.")
     if agent == "codex":
         click.echo(codex.TRUST)
-    elif scope == "project":
+    elif scope != "user":
+        click.echo(claude.PROJECT_TELEMETRY)
+    if agent == "claude" and scope == "project":
         click.echo("This file may be committed: colleagues without crewkit are not affected, and no key is in it.")

@@ -46,6 +46,11 @@ EVENTS = (
 # the agent is gone, because a headless agent kills asynchronous hooks when it leaves.
 WAITED_FOR = frozenset({"SessionStart", "SessionEnd"})
 SESSION_END_TIMEOUT_S = 5
+# Measured with 2.1.329: hooks and otelHeadersHelper work in every scope, OTEL_* of a project's file has no effect.
+PROJECT_TELEMETRY = (
+    "Hooks work from this file.  For telemetry Claude Code takes OTEL_* only from your own settings or the environment: also "
+    "run `crewkit init --scope user`, or export the variables where the agent starts."
+)
 MARK = "hook.sh"
 
 
