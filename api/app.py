@@ -24,6 +24,7 @@ import projections
 from api import permissions, streams
 from api.auth import Authenticator, guard
 from api.bus import Bus
+from api.documents import StructSchemas
 from api.edge import Application
 from api.errors import HANDLERS
 from api.limits import RateLimiter
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         exception_handlers=HANDLERS,
         openapi_config=_openapi(),
         request_max_body_size=None,  # api/bodies.py holds the limit, also for compressed bodies
+        plugins=[StructSchemas()],
         logging_config=None,
         state=State({}),
     )
