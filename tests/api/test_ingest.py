@@ -91,7 +91,12 @@ async def test_a_session_is_opened_once_per_idempotency_key_and_ended(client: An
 
 async def test_transcript_lines_go_in_and_come_back_page_by_page(client: Any, house: House) -> None:
     lines = [
-        {"type": "user", "uuid": str(uuid4()), "timestamp": f"2026-11-20T10:00:0{n}Z", "message": {"content": f"hi {n}"}}
+        {
+            "type": "user",
+            "uuid": str(uuid4()),
+            "timestamp": f"2026-11-20T10:00:0{n}Z",
+            "message": {"content": f"hi {n}"},
+        }
         for n in range(5)
     ]
     headers = house.ours.headers()
@@ -148,4 +153,6 @@ async def test_a_recorded_session_is_listed_filtered_and_live(client: Any, house
     assert (await client.get("/api/v2/subagents/active", headers=headers)).status_code == 200
     theirs = await client.get(f"{house.theirs.base}/sessions", headers=house.theirs.headers())
     assert theirs.json()["items"] == []
-    assert (await client.get(f"{house.theirs.base}/sessions/{line['id']}", headers=house.theirs.headers())).status_code == 404
+    assert (
+        await client.get(f"{house.theirs.base}/sessions/{line['id']}", headers=house.theirs.headers())
+    ).status_code == 404

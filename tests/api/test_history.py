@@ -1,0 +1,107 @@
+"""History and audit: the event stream itself, one tenant at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from commands.organizations import issue
+from tests.api.house import House, body, hook
+
+
+async def prompt(client: Any, house: House, text: str = "my secret plan") -> int:
+    path = f"{house.ours.base}/observability/events"
+    answer = await client.post(path, headers=house.ours.headers(), content=body(hook("s1", prompt=text)))
+    return int(answer.headers["crewkit-position"])
+
+
+async def test_pages_hang_together_in_both_orders(client: Any, house: House) -> None:
+    for order in ("oldest", "newest"):
+        seen: list[int] = []
+        link = f"{house.ours.base}/events?order={order}&limit=2"
+        while True:
+            page = (await client.get(link, headers=house.ours.headers("read"))).json()
+            seen += [item["position"] for item in page["items"]]
+            if page["next_cursor"] is None:
+                break
+            link = f"{house.ours.base}/events?order={order}&limit=2&cursor={page['next_cursor']}"
+        stored = [recorded.position for recorded in await house.store.read_all(0, org_id=house.ours.org_id)]
+        assert seen == (stored if order == "oldest" else stored[::-1])
+
+
+async def test_filters_by_stream_type_actor_and_place_in_the_log(client: Any, house: House) -> None:
+    base, headers = f"{house.ours.base}/events", house.ours.headers("read")
+    position = await prompt(client, house)
+
+    async def types(query: str) -> list[str]:
+        answer = await client.get(f"{base}?{query}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return [item["type"] for item in answer.json()["items"]]
+
+    assert await types("stream=LlmSession:s1") == ["hook.recorded.v1"]
+    assert await types("type=organization.created.v1") == ["organization.created.v1"]
+    assert set(await types("actor=system:bootstrap")) == {"organization.created.v1", "api_key.issued.v1"}
+    assert await types(f"after={position - 1}") == ["hook.recorded.v1"]
+    assert "hook.recorded.v1" not in await types(f"as_of={position - 1}")
+    assert await types("as_of=2001-01-01T00:00:00Z") == []
+    assert await types("since=2999-01-01T00:00:00Z") == []
+    assert await types("until=2001-01-01T00:00:00Z") == []
+
+
+@pytest.mark.parametrize(
+    "query", ["stream=nocolon", "as_of=soon", "since=soon", "limit=0", "cursor=%21%21", "order=up"]
+)
+async def test_a_filter_that_cannot_be_read_is_named(client: Any, house: House, query: str) -> None:
+    answer = await client.get(f"{house.ours.base}/events?{query}", headers=house.ours.headers("read"))
+    assert answer.status_code == 400
+    assert query.partition("=")[0] in answer.json()["error"]["message"]
+
+
+async def test_sealed_text_is_opened_for_auditors_only_and_goes_dark_with_the_key(client: Any, house: House) -> None:
+    await prompt(client, house)
+    path = f"{house.ours.base}/events?stream=LlmSession:s1"
+    (item,) = (await client.get(path, headers=house.ours.headers("read"))).json()["items"]
+    assert item["data"]["content"] == {"sealed": True}
+    (opened,) = (await client.get(path, headers=house.ours.headers("audit"))).json()["items"]
+    assert opened["data"]["content"]["prompt"] == "my secret plan"
+    one = await client.get(item["_links"]["self"], headers=house.ours.headers("audit"))
+    assert one.json() == opened
+    ring = client.app.state.services.keyring
+    ring._keys.clear()
+    await house.ring.destroy(house.ours.org_id, house.ours.owner_id)
+    (dark,) = (await client.get(path, headers=house.ours.headers("audit"))).json()["items"]
+    assert dark["data"]["content"] == {"sealed": True, "erased": True}
+
+
+async def test_another_tenants_events_do_not_exist(client: Any, house: House) -> None:
+    theirs = (await house.store.read_all(0, org_id=house.theirs.org_id))[0]
+    answer = await client.get(f"{house.ours.base}/events/{theirs.event_id}", headers=house.ours.headers())
+    assert answer.status_code == 404
+    listed = await client.get(f"{house.ours.base}/events?stream={theirs.stream}", headers=house.ours.headers())
+    assert listed.json()["items"] == []
+    assert (await client.get(f"{house.ours.base}/events/{uuid4()}", headers=house.ours.headers())).status_code == 404
+
+
+async def test_the_audit_view_says_who_did_what_and_leaves_reports_of_agents_out(client: Any, house: House) -> None:
+    await prompt(client, house)
+    made = await issue(house.store, house.ours.org_id, house.ours.owner_id, "ci", ["read"])
+    base, headers = f"{house.ours.base}/audit_logs", house.ours.headers("audit")
+    page = (await client.get(base, headers=headers)).json()
+    newest = page["items"][0]
+    assert newest["summary"] == f"the system operator issued API key {made.key_id} with scopes read"
+    assert (newest["resource_type"], newest["resource_id"]) == ("ApiKey", str(made.key_id))
+    assert "hook.recorded" not in {item["action"] for item in page["items"]}
+    (report,) = (await client.get(f"{base}?action=hook.recorded", headers=headers)).json()["items"]
+    assert report["details"]["content"]["prompt"] == "my secret plan"
+    assert report["actor_kind"] == "key"
+    assert (await client.get(newest["_links"]["self"], headers=headers)).json() == newest
+    paged = (await client.get(f"{base}?resource_type=ApiKey&limit=1", headers=headers)).json()
+    second = (
+        await client.get(f"{base}?resource_type=ApiKey&limit=1&cursor={paged['next_cursor']}", headers=headers)
+    ).json()
+    assert paged["items"][0]["position"] > second["items"][0]["position"]
+    assert (await client.get("/api/v1/admin/audit_logs", headers=headers)).json()["items"] == page["items"]
+    assert "session.started" in (await client.get(f"{base}/actions", headers=headers)).json()["items"]
+    assert "Session" in (await client.get(f"{base}/resource_types", headers=headers)).json()["items"]
