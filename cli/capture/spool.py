@@ -93,6 +93,10 @@ def _writing(entry: Entry) -> bool:
     return True
 
 
+class _ChangedError(Exception):
+    """A capture is not finished yet."""
+
+
 class Intake:
     """Turns captures into segments.  `seen` is told about every payload that went into one (for the transcripts)."""
 
@@ -147,7 +151,7 @@ class Intake:
                 break
             try:
                 found = self._read(entry, config)
-            except FileNotFoundError:
+            except (FileNotFoundError, _ChangedError):
                 continue
             except _DEFECTS as error:
                 if not _writing(entry):
@@ -169,8 +173,17 @@ class Intake:
         return handled + len(lines)
 
     def _read(self, entry: Entry, config: Config) -> tuple[dict[str, Any], bytes]:
-        """The payload of a capture and the line in which it leaves."""
-        payload = msgspec.json.decode((self._paths.incoming / entry.name).read_bytes(), type=dict[str, Any])
+        """The payload of a capture and the line in which it leaves.
+
+        Raises:
+            _ChangedError: it was written to after we looked, so its time, and with it its id, was not final.
+        """
+        path = self._paths.incoming / entry.name
+        data = path.read_bytes()
+        now = path.stat()
+        if (now.st_mtime_ns, now.st_size, now.st_ino) != (entry.mtime_ns, entry.size, entry.inode):
+            raise _ChangedError
+        payload = msgspec.json.decode(data, type=dict[str, Any])
         return payload, msgspec.json.encode(self.envelope(entry, payload, config))
 
 

@@ -32,9 +32,11 @@ def capture(paths: ClientDir, number: int, at_ns: int | None = None, **more: Any
         **more,
     }
     path = paths.incoming / f"claude.{4_000_000 + number}"
-    path.write_bytes(json.dumps(told).encode())
+    fresh = paths.home / "fresh"
+    fresh.write_bytes(json.dumps(told).encode())
     moment = at_ns if at_ns is not None else 1_790_000_000_000_000_000 + number * 1_000_000
-    os.utime(path, ns=(moment, moment))
+    os.utime(fresh, ns=(moment, moment))  # before it shows: the time is a part of the id
+    fresh.rename(path)
 
 
 @pytest.fixture
@@ -68,6 +70,14 @@ def test_events_arrive_in_order_of_capture_with_id_time_and_place(env: ClientDir
 def test_the_same_capture_has_the_same_id_however_often_it_is_read(paths: ClientDir) -> None:
     capture(paths, 1)
     assert spool.scan(paths)[0].id == spool.scan(paths)[0].id
+
+
+def test_a_capture_that_is_still_written_to_waits_because_its_id_is_not_final(paths: ClientDir) -> None:
+    capture(paths, 1)
+    early = spool.scan(paths)
+    os.utime(paths.incoming / early[0].name, ns=(5, 5))
+    assert spool.Intake(paths).take(Config(identity=False), early) == 0
+    assert spool.Intake(paths).take(Config(identity=False), spool.scan(paths)) == 1
 
 
 def test_place_and_person_travel_but_not_at_level_counts(env: ClientDir, service: Service, tmp_path: Path) -> None:
