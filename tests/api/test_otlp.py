@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from typing import Any
@@ -31,7 +32,6 @@ def bodies(path: Any) -> list[Any]:
 
 def as_protobuf(signal: str, tree: Any) -> bytes:
     """The same request in the other encoding; ids are hex in OTLP/JSON and base64 in protobuf's."""
-    import base64
 
     def walk(node: Any) -> Any:
         if isinstance(node, dict):

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -101,8 +102,6 @@ def test_a_slow_client_is_told_and_its_mailbox_stays_bounded() -> None:
 
 
 def test_the_number_of_streams_is_bounded(monkeypatch: Any) -> None:
-    from uuid import uuid4
-
     monkeypatch.setattr(streams, "STREAMS_MAX", 1)
     hub, org = Hub(), uuid4()
     member = hub.join(org)

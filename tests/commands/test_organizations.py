@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from commands.bus import transact
 from commands.organizations import (
     bootstrap,
     bootstrap_id,
@@ -22,7 +23,7 @@ from domain.organizations import decide
 from domain.organizations.decide import RESERVED_SLUGS, InvalidFieldError, check_slug
 from domain.organizations.events import ApiKeyIssued, ApiKeyRevoked, OrganizationCreated
 from eventstore.memory import MemoryStore
-from eventstore.port import NameTakenError
+from eventstore.port import Claim, Meta, NameTakenError
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -48,9 +49,6 @@ async def test_a_bootstrap_that_died_half_way_is_finished_by_the_next() -> None:
     half = MemoryStore()
     created = (await store.read_all(0, org_id=org_id))[0].event
     assert isinstance(created, OrganizationCreated)
-    from commands.bus import transact
-    from eventstore.port import Meta
-
     await transact(
         half,
         org_id,
@@ -67,9 +65,6 @@ async def test_a_bootstrap_that_died_half_way_is_finished_by_the_next() -> None:
 
 
 async def test_a_slug_belongs_to_one_organization() -> None:
-    from commands.bus import transact
-    from eventstore.port import Claim, Meta
-
     store, other = MemoryStore(), uuid4()
     await transact(
         store,
