@@ -197,7 +197,7 @@ class Flusher:
         self._beat()
         self._paths.starting.unlink(missing_ok=True)
         spool.forget_doubles(self._paths)
-        while not self._ending:
+        while not self._ending and self._paths.spool.is_dir():
             pause = POLL_S
             try:
                 if self.round():
@@ -251,6 +251,9 @@ class Flusher:
         """Tell hooks that a flusher lives, until a moment ahead of now."""
         if not self._background:
             return
+        if not self._paths.spool.is_dir():  # somebody removed the client folder: do not bring it back
+            self._ending = True
+            return
         until = time.time() + BEAT_S
         try:
             if self._paths.beat.read_text().strip() != str(os.getpid()):
@@ -269,6 +272,8 @@ class Flusher:
         self._tell()
 
     def _tell(self, *, stopped: bool = False) -> None:
+        if not self._paths.spool.is_dir():
+            return
         state = State(
             datetime.now(UTC), os.getpid(), self.problem, stopped, self.failures,
             self.total.accepted, self.total.duplicate, self.total.rejected, len(spool.segments(self._paths)),

@@ -250,6 +250,18 @@ def test_in_the_background_only_one_works_and_it_says_that_it_lives(env: ClientD
     assert not env.beat.exists()
 
 
+def test_in_the_background_it_ends_when_its_folder_is_removed(env: ClientDir) -> None:
+    process = background(env)
+    deadline = time.monotonic() + 30
+    while not env.beat.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    env.home.rename(env.home.with_name("gone"))
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not env.home.exists()
+
+
 def test_in_the_background_a_wrong_key_ends_it_and_holds_the_next_ones_back(env: ClientDir, service: Service) -> None:
     service.answer = lambda _path, _body: (403, {"error": {"code": "forbidden", "message": "no", "request_id": "r"}})
     capture(env, 1)
