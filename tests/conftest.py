@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
 import secrets
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from eventstore.migrate import migrate
 from workers.local.files import write_private
 from workers.local.nats import Nats
 from workers.local.postgres import Postgres
@@ -49,10 +49,7 @@ def postgres_server(service_folder: Path) -> Iterator[str]:
 def postgres_template(postgres_server: str) -> str:
     """Name of a migrated database without connections, to copy from."""
     _execute(postgres_server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
-    if importlib.util.find_spec("eventstore.migrate") is not None:
-        from eventstore.migrate import migrate  # noqa: PLC0415
-
-        _run(migrate(_database(postgres_server, _TEMPLATE)))
+    _run(migrate(_database(postgres_server, _TEMPLATE)))
     return _TEMPLATE
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -50,8 +51,10 @@ def crewkit(env: dict[str, str], *arguments: str) -> str:
 
 
 @pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("laptop")
+def home(service_folder: Path) -> Path:
+    folder = service_folder / f"laptop-{uuid4().hex[:8]}"
+    folder.mkdir(mode=0o711)
+    return folder
 
 
 @pytest.fixture
@@ -64,7 +67,6 @@ def env(home: Path) -> Iterator[dict[str, str]]:
         "CREWKIT_HOME": str(home / "crewkit"),
         "CLAUDE_CONFIG_DIR": str(home / "claude"),
     }
-    home.chmod(0o755)
     crewkit(env, "up", "--detach", "--port", "8700", "--next-free-port")
     yield env
     crewkit(env, "down")

@@ -42,9 +42,9 @@ pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    home = tmp_path_factory.mktemp("crash")
-    home.chmod(0o755)
+def env(service_folder: Path) -> Iterator[dict[str, str]]:
+    home = service_folder / "crash"
+    home.mkdir(mode=0o711)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("CREWKIT_", "CLAUDE"))}
     env = {**kept, "CREWKIT_DATA_DIR": str(home / "data"), "CREWKIT_HOME": str(home / "client"), "HOME": str(home)}
     env["CLAUDE_CONFIG_DIR"] = str(home / "claude")
