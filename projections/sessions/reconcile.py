@@ -117,6 +117,9 @@ def _causes(llm: LlmSessionRow, totals: Sequence[CallTotals], sources: CostSourc
     if sources.unpriced_calls:
         names = ", ".join(sources.unpriced_models)
         found.append(Cause("unpriced_models", f"no price is known for {sources.unpriced_calls} calls: {names}"))
+    if told is None and stated is None and calls and llm.agent != "claude":
+        found.append(Cause("agent_tells_no_cost", f"{llm.agent} tells tokens but no cost: only our prices say one"))
+        return found
     if told is None and calls:
         found.append(
             Cause("no_telemetry", "no telemetry tells a cost; auxiliary calls are missing in transcript lines")
