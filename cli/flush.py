@@ -8,8 +8,9 @@ import click
 
 from cli.capture import spool
 from cli.capture.config import ConfigError
-from cli.capture.flusher import BusyError, Flusher, only_one
+from cli.capture.flusher import BusyError, Flusher, only_one, unread
 from cli.capture.paths import ClientDir, here
+from cli.capture.sweep import Sweeps
 from cli.client import UnreachableError, resolve
 from eventstore import settings
 
@@ -25,31 +26,39 @@ OTHER_POLL_S = 0.1
 def flush(ctx: click.Context, once: bool, background: bool) -> None:
     """Send captured events that wait in the local spool.
 
-    Without options: everything that is there now, trying again for half a minute while the service is away.  Events that the
+    Without options: everything that is there now, trying again for half a minute while the service is away.  The transcript
+    of a session that has ended is a part of it: that is read once the agent has written its last line.  Events that the
     service refuses are kept in spool/rejected/ and reported.  Exit codes: 0 all sent, 1 refused (also: some events were
     refused, or no configuration can be read), 3 the service cannot be reached; unsent events stay in the spool.
     """
     paths = here().make()
+    end = time.monotonic() + OTHER_WAIT_S
+    while True:
+        try:
+            with only_one(paths):
+                _work(ctx, paths, once=once, background=background)
+                return
+        except BusyError:
+            if background:
+                paths.starting.unlink(missing_ok=True)
+                return
+            if _other_is_done(paths, end):
+                return
+        except (ConfigError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _work(ctx: click.Context, paths: ClientDir, *, once: bool, background: bool) -> None:
     limit = settings.load().spool_bytes_max
+    flusher = Flusher(paths, resolve, spool_bytes_max=limit, background=background)
     try:
-        with only_one(paths):
-            flusher = Flusher(paths, resolve, spool_bytes_max=limit, background=background)
-            try:
-                if background:
-                    ctx.exit(flusher.stay())
-                flusher.drain(0 if once else WAIT_S)
-            finally:
-                flusher.close()
-                if not background:
-                    _say(flusher, paths)
-    except BusyError:
         if background:
-            paths.starting.unlink(missing_ok=True)
-            return
-        _let_the_other(paths)
-        return
-    except (ConfigError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+            ctx.exit(flusher.stay())
+        flusher.drain(0 if once else WAIT_S)
+    finally:
+        flusher.close()
+        if not background:
+            _say(flusher, paths)
     if flusher.total.rejected:
         ctx.exit(1)
 
@@ -68,18 +77,23 @@ def _say(flusher: Flusher, paths: ClientDir) -> None:
         click.echo(f"{waiting} captures are still in {paths.incoming}", err=True)
 
 
-def _let_the_other(paths: ClientDir) -> None:
-    """A background flusher runs: ask it to hurry and wait for it.
+def _other_is_done(paths: ClientDir, end: float) -> bool:
+    """Whether the flusher that runs has sent everything; asks it to hurry, and waits a moment if not.
+
+    Looked at in the order in which events travel, so that none can slip by: captures, segments, transcripts to be read.
 
     Raises:
-        UnreachableError: it did not manage in time.
+        UnreachableError: it did not manage until `end` (monotonic seconds).
+        ConfigError: the configuration does not say whether transcripts are read.
     """
+    if not spool.scan(paths) and not spool.segments(paths) and not unread(paths, Sweeps(paths)):
+        click.echo("sent by the flusher in the background")
+        return True
+    if time.monotonic() > end:
+        left = len(spool.segments(paths))
+        raise UnreachableError(
+            f"The flusher in the background has not finished; {left} batches wait.  See {paths.state}."
+        )
     paths.wake.touch()
-    end = time.monotonic() + OTHER_WAIT_S
-    while time.monotonic() < end:
-        if not spool.segments(paths) and not spool.scan(paths):
-            click.echo("sent by the flusher in the background")
-            return
-        time.sleep(OTHER_POLL_S)
-    left = len(spool.segments(paths))
-    raise UnreachableError(f"The flusher in the background has not finished; {left} batches wait.  See {paths.state}.")
+    time.sleep(OTHER_POLL_S)
+    return False

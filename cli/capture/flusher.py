@@ -72,6 +72,15 @@ def only_one(paths: ClientDir) -> Generator[None]:
         os.close(handle)
 
 
+def unread(paths: ClientDir, sweeps: Sweeps) -> bool:
+    """Whether the transcript of an ended session waits to be read, by a flusher that may do so.
+
+    Raises:
+        ConfigError: the configuration does not say.
+    """
+    return load(paths).sweep != "off" and sweeps.unsettled()
+
+
 class Flusher:
     """`connect` finds the service anew each time it is called, because addresses and keys change.  Not thread-safe."""
 
@@ -161,24 +170,26 @@ class Flusher:
         if len(self.notes) < REJECTED_NOTES_MAX:
             self.notes.append(reason)
 
-    def _seen(self, payload: dict[str, object], agent: str) -> None:
-        self._sweeps.note(payload, agent)
+    def _seen(self, payload: dict[str, object], agent: str, at: float) -> None:
+        self._sweeps.note(payload, agent, at)
 
     # -- until there is nothing left ---------------------------------------------------------------------------------
 
     def drain(self, wait_s: float) -> None:
-        """Ship everything that is there now; on trouble try again for `wait_s` seconds.
+        """Ship everything that is there now, and what ended sessions still write; on trouble try again for `wait_s` seconds.
 
         Raises:
             UnreachableError, RefusedError: it did not work out in that time, or never will.
         """
         end = time.monotonic() + wait_s
         spool.forget_doubles(self._paths)
-        self._sweeps.hurry()
         while not self._ending:
             try:
-                if not self.round():
+                if self.round():
+                    continue
+                if not unread(self._paths, self._sweeps):
                     return
+                time.sleep(POLL_S)
             except (RefusedError, UnreachableError) as error:
                 self._trouble(error)
                 pause = backoff_s(self.failures, getattr(error, "retry_after_s", None))

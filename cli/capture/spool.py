@@ -98,10 +98,10 @@ class _ChangedError(Exception):
 
 
 class Intake:
-    """Turns captures into segments.  `seen` is told about every payload that went into one (for the transcripts)."""
+    """Turns captures into segments.  `seen` is told every payload that went into one, its agent and its moment (for transcripts)."""
 
     def __init__(
-        self, paths: ClientDir, seen: Callable[[dict[str, Any], str], None] = lambda _payload, _agent: None
+        self, paths: ClientDir, seen: Callable[[dict[str, Any], str, float], None] = lambda _payload, _agent, _at: None
     ) -> None:
         self._paths = paths
         self._seen = seen
@@ -161,7 +161,7 @@ class Intake:
             payload, line = found
             if lines and size + len(line) > BATCH_BYTES_MAX:
                 break
-            self._seen(payload, entry.agent)
+            self._seen(payload, entry.agent, entry.mtime_ns / 1e9)
             lines.append(line)
             used.append(entry)
             raw, size = raw + entry.size, size + len(line)

@@ -9,6 +9,7 @@ read model uses them, and vendor prompt text never leaves a laptop.  Kinds we do
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -26,6 +27,7 @@ BLOCK_BYTES = 4 * 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024 * 1024  # a longer line is counted as bad
 HEAD_BYTES = 256 * 1024
 TAIL_BYTES = 1024
+END_BYTES = 256 * 1024  # holds the last line of a transcript, if that is a session's total
 CHUNK_LINES_MAX = 2_000
 CHUNK_BYTES_MAX = 2 * 1024 * 1024
 
@@ -125,6 +127,17 @@ def tail_hash(path: str, offset: int) -> str:
     with Path(path).open("rb") as file:
         file.seek(max(0, offset - TAIL_BYTES))
         return hashlib.blake2b(file.read(min(TAIL_BYTES, offset)), digest_size=12).hexdigest()
+
+
+def total_is_told(path: str) -> bool:
+    """Whether the last line of a transcript is the session's total, which Claude Code writes when all is over."""
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - END_BYTES))
+            lines = file.read(END_BYTES).rstrip().rsplit(b"\n", 1)
+        return _head(lines[-1]).type == "cost-state"
+    except (OSError, msgspec.MsgspecError):
+        return False
 
 
 def resume_at(source: Source, known: Mark | None) -> Mark:
