@@ -23,7 +23,7 @@ _PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`(?:, got `(?P<got>[^`]*)`)?")
 
 _STATUS_OF_CODE = {"not_found": 404, "validation_failed": 422, "forbidden": 403, "payment_required": 402}
-_CODE_OF_STATUS = {
+CODE_OF_STATUS = {
     400: "validation_failed",
     401: "invalid_auth",
     402: "payment_required",
@@ -53,7 +53,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code or _CODE_OF_STATUS.get(status, "internal_error")
+        self.code = code or CODE_OF_STATUS.get(status, "internal_error")
         self.message = message
         self.details = details or {}
         self.headers = dict(headers or {})
@@ -100,8 +100,9 @@ def translate(error: Exception) -> ApiError:  # noqa: PLR0911  one return per ki
     if isinstance(error, ApiError):
         return error
     if isinstance(error, DomainError):
-        code = "validation_failed" if error.code == "validation_error" else error.code
-        return ApiError(_STATUS_OF_CODE.get(code, 409), str(error), code=code, details=_plain(error.details))
+        return ApiError(
+            _STATUS_OF_CODE.get(error.code, 409), str(error), code=error.code, details=_plain(error.details)
+        )
     if isinstance(error, StoreUnavailableError):
         return unavailable("the event store cannot take this now; retry with the same ids")
     if isinstance(error, msgspec.DecodeError):

@@ -38,6 +38,8 @@ from schemas.sessions import SessionDetail, SessionSummary, TokenTotals
 READ_MODEL = "sessions"
 LIMIT_DEFAULT = 50
 CURSOR_CHARS_MAX = 400
+STATUSES = ("active", "ended", "timed_out")
+OUTCOMES = ("completed", "failed", "abandoned", "unknown")
 
 AnyRequest = Request[Any, Any, Any]
 Limit = Annotated[int, QueryParameter(ge=1, le=queries.PAGE_SESSIONS_MAX)]
@@ -64,6 +66,16 @@ def _person(services: Services, org_id: UUID, user: str | None) -> UUID | None:
     except ValueError as error:
         message = "user: expected a person's id or e-mail address"
         raise ApiError(400, message, details={"field": "user", "expected": "UUID or e-mail"}) from error
+
+
+def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> str | None:
+    """The value, where it can match anything: a misspelt word must not look like an empty list."""
+    if value is not None and value not in known:
+        expected = ", ".join(known)
+        raise ApiError(
+            400, f"{name}: expected one of {expected}, got {value!r}", details={"field": name, "expected": expected}
+        )
+    return value
 
 
 def _session_links(base: str, session_id: str) -> dict[str, str]:
@@ -109,8 +121,8 @@ async def list_sessions(
     """Latest activity first."""
     services, principal, base = services_of(request), principal_of(request), base_path(request)
     filters = SessionFilter(
-        status=status,
-        outcome=outcome,
+        status=_one_of("status", status, STATUSES),
+        outcome=_one_of("outcome", outcome, OUTCOMES),
         person_id=_person(services, principal.org_id, user),
         agent=agent,
         project=project,

@@ -12,11 +12,12 @@ import pytest
 
 import api.app
 import domain
+from api.errors import CODE_OF_STATUS
 from api.health import table_metrics
 from api.metrics import Metrics
 from cli.main import root as cli
 from domain.discover import subclasses
-from domain.kernel import Event, tag_of
+from domain.kernel import DomainError, Event, tag_of
 from eventstore.settings import Settings
 from projections.installation import ProjectionVitals, Vitals
 
@@ -89,6 +90,13 @@ def test_every_route_is_in_the_reference() -> None:
     ours = {route.path for route in app.routes if not route.path.startswith(("/docs", "/schema"))}
     documented = re.sub(r":[a-z]+\}", "}", text)
     assert [path for path in sorted(ours) if f"`{re.sub(r':[a-z]+}', '}', path)}`" not in documented] == []
+
+
+def test_every_error_code_is_in_the_reference() -> None:
+    text = page("api.md")
+    told = {error.code for error in subclasses(domain, DomainError)} | set(CODE_OF_STATUS.values())
+    told.discard("payment_required")  # there are no plans to pay for yet
+    assert [code for code in sorted(told) if f"`{code}`" not in text] == []
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)

@@ -25,7 +25,7 @@ class SessionEndedError(DomainError):
 class OutcomeUnknownError(DomainError):
     """The outcome or kind is not one of ours."""
 
-    code = "validation_error"
+    code = "validation_failed"
 
 
 class Absent(msgspec.Struct, frozen=True):
