@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 FORMATS = ("json", "console")
 HIDDEN = "[hidden]"
 VALUE_CHARS_MAX = 4_000
+NAMES_MAX = 1_000  # field names whose secrecy is remembered
 
 _SECRET_NAMES = re.compile(r"(?i)(^|_)(api_?key|key_text|token|password|passwd|secret|authorization|cookie)s?($|_)")
 _API_KEY = re.compile(r"ck_([0-9a-f]{32})_[A-Za-z0-9_-]+")
@@ -39,31 +44,72 @@ def configure(log_format: str = "console", log_level: str = "info", *, process: 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(process),
     ]
-    tail: list[structlog.types.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    tail: list[structlog.types.Processor]
     if log_format == "json":
-        tail += [structlog.processors.dict_tracebacks, hide_secrets, structlog.processors.JSONRenderer()]
+        tail = [structlog.processors.dict_tracebacks, hide_secrets, structlog.processors.JSONRenderer(_json_text)]
     else:
-        colors = sys.stderr.isatty()
-        plain = structlog.dev.plain_traceback
-        tail += [_traceback_text, hide_secrets, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+        tail = [_traceback_text, hide_secrets, _console_renderer()]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=tail))
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove_meta, *tail]))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[log_level])
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(LEVELS[log_level], logging.WARNING))
+    stream = sys.stderr
+    # Our own lines go straight to the stream: the way through the standard library costs more than an ingested event.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.processors.StackInfoRenderer(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, structlog.processors.StackInfoRenderer(), *tail],
+        logger_factory=lambda *_: _Lines(stream),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[log_level]),
         cache_logger_on_first_use=True,
     )
+
+
+def _json_text(event: Any, **_: Any) -> str:
+    try:
+        return msgspec.json.encode(event, enc_hook=str).decode()
+    except (TypeError, ValueError):  # odd keys, lone surrogates
+        return json.dumps(event, default=str, skipkeys=True)
+
+
+class _Lines:
+    """Writes lines to a stream.  A full disk or a closed pipe loses the line, never the work that it tells about."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+def _console_renderer() -> structlog.types.Processor:
+    """Columns and colours for people at a terminal; for files the same words, without what aligning them costs."""
+    pretty = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    if sys.stderr.isatty():
+        return pretty
+
+    def render(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+        if "exception" in event or "stack" in event:
+            return str(pretty(logger, name, event))
+        head = f"{event.pop('timestamp', '')} [{event.pop('level', ''):<9}] {event.pop('event', '')!s:<30} "
+        return head + " ".join([f"{key}={_shown(event[key])}" for key in sorted(event)])
+
+    return render
+
+
+def _shown(value: Any) -> str:
+    """Text that cannot be taken for several fields as it is, everything else quoted."""
+    if type(value) is str:
+        return value if value.isprintable() and " " not in value and "=" not in value else repr(value)
+    return repr(value)
 
 
 def hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -75,15 +121,23 @@ def hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 def clean_text(text: str) -> str:
     """`text` without API keys (their id stays), URL passwords and bearer tokens, cut at `VALUE_CHARS_MAX`."""
-    text = _API_KEY.sub(r"ck_\1_" + HIDDEN, text)
-    text = _URL_PASSWORD.sub(r"\g<start>" + HIDDEN, text)
-    text = _BEARER.sub(r"\1 " + HIDDEN, text)
+    if "ck_" in text:
+        text = _API_KEY.sub(r"ck_\1_" + HIDDEN, text)
+    if "://" in text:
+        text = _URL_PASSWORD.sub(r"\g<start>" + HIDDEN, text)
+    if not text.isprintable() or " " in text:  # a scheme and its token have white space between them
+        text = _BEARER.sub(r"\1 " + HIDDEN, text)
     return text if len(text) <= VALUE_CHARS_MAX else text[:VALUE_CHARS_MAX] + "…"
+
+
+@lru_cache(maxsize=NAMES_MAX)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAMES.search(name) is not None
 
 
 def _hidden(name: str, value: Any) -> Any:
     """Numbers may bear such names: `input_tokens` is a count."""
-    return HIDDEN if value and isinstance(value, str | bytes) and _SECRET_NAMES.search(name) else _clean(value)
+    return HIDDEN if value and isinstance(value, str | bytes) and _is_secret(name) else _clean(value)
 
 
 def _clean(value: Any) -> Any:
