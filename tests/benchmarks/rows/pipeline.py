@@ -146,7 +146,7 @@ def readable(bench: Bench) -> Result:
 
 def rebuild(bench: Bench) -> Result:
     """Row 6: the same log, read by the peer and rebuilt by us, in turns, while `crewkit up` idles."""
-    wanted = 60_000 if bench.quick else 300_000
+    wanted = 100_000 if bench.quick else 300_000
     system = System(bench, "rebuild")
     system.start()
     while (missing := wanted - system.head()) > 0:
