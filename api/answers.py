@@ -25,10 +25,13 @@ INGESTED = {
 INGEST_HEADERS = [ResponseHeader(name=POSITION, description="give it back as Crewkit-After", documentation_only=True)]
 
 
+encoded = msgspec.json.Encoder().encode
+
+
 def accepted(answer: IngestAnswer) -> Response[bytes]:
     """202 with one result per record, sent after the commit."""
     return Response(
-        msgspec.json.encode(answer),
+        encoded(answer),
         status_code=202,
         media_type=MediaType.JSON,
         headers={POSITION: str(answer.position)},

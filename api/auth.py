@@ -85,6 +85,11 @@ def invalid_key() -> ApiError:
 
 
 async def guard(connection: AnyConnection, _: BaseRouteHandler) -> None:
+    """`admit`, as the framework calls it."""
+    await admit(connection)
+
+
+async def admit(connection: AnyConnection) -> None:
     """Let the request through, with its principal in `scope["state"]`, or refuse it.
 
     Raises:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import InternalServerException
 
 from api.errors import ApiError, malformed
 from api.services import services_of
@@ -34,14 +33,17 @@ async def read_body(request: Request[Any, Any, Any]) -> bytes:
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            chunks.append(chunk)
-    except InternalServerException as error:  # how Litestar words a client that hung up
-        raise ApiError(400, "the connection ended before the body did") from error
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise ApiError(400, "the connection ended before the body did")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        more = message.get("more_body", False)
     raw = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     match encoding:

@@ -12,6 +12,7 @@ import structlog
 from litestar import Litestar
 from litestar.types import Message, Receive, Scope, Send
 
+from api import hot
 from api.errors import error_bytes
 from api.metrics import Metrics
 
@@ -29,7 +30,13 @@ class Application(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
         if scope["type"] == "http":
-            await serve(super().__call__, self.edge_metrics, scope, receive, send)
+            await serve(self._answer, self.edge_metrics, scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if hot.recognise(scope):
+            await hot.serve(self, scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

@@ -19,7 +19,7 @@ from api.reading import bare, envelopes
 from api.services import services_of
 from commands import sessions
 from domain.sessions.events import Context
-from schemas.ingest import HookBatch
+from schemas.ingest import HookBatch, IngestAnswer
 from schemas.lifecycle import EndSession, SessionChanged, StartSession
 
 COMMAND_ID_CHARS_MAX = 200
@@ -40,10 +40,11 @@ def _command_id(request: AnyRequest) -> str | None:
     return f"{request.method} {request.url.path} {key}"
 
 
-async def _ingest(request: AnyRequest, session_id: str | None) -> Response[bytes]:
+async def ingest(request: AnyRequest, session_id: str | None) -> IngestAnswer:
+    """Store the hook events in the body; `session_id` is the crewkit session the caller posted to."""
     found = envelopes(await read_body(request))
     services = services_of(request)
-    answer = await sessions.ingest_hooks(
+    return await sessions.ingest_hooks(
         services.store,
         principal_of(request),
         found,
@@ -51,7 +52,6 @@ async def _ingest(request: AnyRequest, session_id: str | None) -> Response[bytes
         session_id=session_id,
         person_secret=services.person_secret,
     )
-    return accepted(answer)
 
 
 @post(
@@ -67,7 +67,7 @@ async def events(request: AnyRequest, organization_id: FromPath[str]) -> Respons
 
     Also taken: a bare list of events, one event, and hook payloads without an envelope.  Sending a batch again is safe.
     """
-    return await _ingest(request, None)
+    return accepted(await ingest(request, None))
 
 
 @post(
@@ -87,7 +87,7 @@ async def session_events(
     organization_id: FromPath[str | None] = None,  # noqa: ARG001
 ) -> Response[bytes]:
     """As above; the events' agent sessions become part of crewkit session `session_id`."""
-    return await _ingest(request, checked_id(session_id, "session_id"))
+    return accepted(await ingest(request, checked_id(session_id, "session_id")))
 
 
 @post("/hooks/{agent:str}", status_code=200, summary="One hook call, as the agent itself posts it")
