@@ -66,6 +66,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_T}/sessions/{{session_id}}"): READ,
     ("GET", "/api/v2/sessions/{session_id}"): READ,
     ("GET", f"{_T}/sessions/{{session_id}}/hierarchy"): READ,
+    ("GET", f"{_T}/sessions/{{session_id}}/insights"): READ,
     ("GET", f"{_T}/sessions/{{session_id}}/live"): READ,
     ("GET", f"{_T}/observability/sessions/{{session_id}}/live"): READ,
     ("GET", "/sessions/{session_id}/live"): READ,

@@ -83,6 +83,7 @@ def _session_links(base: str, session_id: str) -> dict[str, str]:
     return {
         "self": path,
         "hierarchy": f"{path}/hierarchy",
+        "insights": f"{path}/insights",
         "live": f"{path}/live",
         "stream": f"{path}/events/stream",
         "history": f"{base}/events?stream={quote(f'Session:{session_id}', safe='')}",

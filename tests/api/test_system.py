@@ -246,6 +246,12 @@ def test_a_claude_session_comes_in_by_all_three_channels_and_reconciles(system: 
     assert before["cost"]["cost_usd_micros"] > 0
     assert before["session"]["counts"]["subagents"] > 0
     assert before["tree"]["children"]
+    learned = system.get(f"{system.base}/sessions/{CLAUDE}/insights")
+    assert (learned["generated_by"], learned["ai"]) == ("rules", None)
+    spent = learned["efficiency"]["cost_per_turn_usd_micros"]
+    assert spent["part"] == before["cost"]["cost_usd_micros"]
+    assert learned["efficiency"]["tool_time_share"]["value"] is not None
+    assert learned["summary"].startswith(("Completed after", "Under way after"))
     replay(system, folder, CLAUDE, "claude", "transcript.jsonl", repo="acme/shop", branch="main")
     after = system.get(f"{system.base}/sessions/{CLAUDE}")
     assert (after["cost"], after["session"]["tokens"]) == (before["cost"], before["session"]["tokens"])
