@@ -16,6 +16,7 @@ NOTICES_SUBJECT = "crewkit.notices.*"
 RETRY_S = 2.0
 CONNECT_S = 2
 CLOSE_S = 2.0
+POKE_EVERY_S = 0.01  # at rest a commit is told at once; under load relay and projectors get larger, cheaper blocks
 
 _log = structlog.get_logger("api")
 OnNotice = Callable[[str, bytes], Awaitable[None]]
@@ -31,6 +32,7 @@ class Bus:
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._poking: asyncio.Task[None] | None = None
+        self._poke_at = 0.0  # event loop time of the earliest next poke
         self._poked = 0
 
     @property
@@ -83,16 +85,19 @@ class Bus:
         _log.info("nats.connected")
 
     def poke(self, position: int) -> None:
-        """Tell the relay that there is something new, once per turn of the loop.  Failing is fine: it also polls."""
+        """Tell the relay that there is something new, at most once in `POKE_EVERY_S`.  Failing is fine: it also polls."""
         if position > self._poked:
             self._poked = position
             if self._poking is None and self.connected:
                 self._poking = asyncio.create_task(self._poke())
 
     async def _poke(self) -> None:
-        client = self._client
+        loop = asyncio.get_running_loop()
         try:
-            if client is not None:
+            if (pause := self._poke_at - loop.time()) > 0:
+                await asyncio.sleep(pause)
+            self._poke_at = loop.time() + POKE_EVERY_S
+            if (client := self._client) is not None:
                 await client.publish(POKE_SUBJECT, str(self._poked).encode())
         except Exception as error:  # noqa: BLE001  the relay polls as well
             _log.debug("poke.failed", error=type(error).__name__)
@@ -105,6 +110,10 @@ class Bus:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._poking is not None:
+            self._poking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._poking
         if self._client is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._client.close(), CLOSE_S)
