@@ -6,12 +6,13 @@ then works on `Rows`, memory only.  Whoever folds the same log again, in batches
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar, cast
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from domain.kernel import Sealed
+from domain.kernel import Event, Sealed
 from eventstore.port import Recorded
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
@@ -41,30 +42,35 @@ class Rows:
     __slots__ = ("_dirty", "_rows")
 
     def __init__(self) -> None:
-        self._rows: dict[str, dict[Key, msgspec.Struct]] = {}
-        self._dirty: dict[str, dict[Key, msgspec.Struct]] = {}
+        self._rows: defaultdict[str, dict[Key, Any]] = defaultdict(dict)
+        self._dirty: defaultdict[str, dict[Key, Any]] = defaultdict(dict)
 
     def get(self, table: Table[RowT], key: Key) -> RowT | None:
         """The row, or None.  To change it, mutate it and `put` it back."""
-        return cast("RowT | None", self._rows.get(table.name, {}).get(key))
+        return self._rows[table.name].get(key)
 
     def put(self, table: Table[RowT], row: RowT) -> None:
         """Insert or replace a row and note that it must be written."""
-        key = table.key_of(row)
-        self._rows.setdefault(table.name, {})[key] = row
-        self._dirty.setdefault(table.name, {})[key] = row
+        name, key = table.name, table.key_of(row)
+        dirty = self._dirty[name]
+        if dirty.get(key) is not row:
+            self._rows[name][key] = dirty[key] = row
 
     def remember(self, table: Table[RowT], row: RowT) -> None:
         """Take over a row as loaded from the database: nothing to write."""
-        self._rows.setdefault(table.name, {})[table.key_of(row)] = row
+        self._rows[table.name][table.key_of(row)] = row
 
     def known(self, table: Table[Any], key: Key) -> bool:
-        """Whether the row is already in memory."""
-        return key in self._rows.get(table.name, {})
+        """Whether the row is in memory."""
+        return key in self._rows[table.name]
 
     def dirty(self, table: Table[RowT]) -> list[RowT]:
         """Rows to write."""
-        return cast("list[RowT]", list(self._dirty.get(table.name, {}).values()))
+        return list(self._dirty[table.name].values())
+
+    def changed(self) -> int:
+        """How many rows must be written."""
+        return sum(map(len, self._dirty.values()))
 
     def clear_dirty(self) -> None:
         """After a commit."""
@@ -75,18 +81,12 @@ class Rows:
         self._rows.clear()
         self._dirty.clear()
 
-    def keep(self, wanted: Mapping[str, Container[Key]]) -> None:
-        """Drop every row whose key is not in `wanted` (table name to keys); only after `clear_dirty`."""
-        for name, rows in self._rows.items():
-            keys = wanted.get(name, ())
-            self._rows[name] = {key: row for key, row in rows.items() if key in keys}
-
     def all(self, table: Table[RowT]) -> Iterator[RowT]:
         """Every row of a table in memory, for tests and independent folds."""
-        return cast("Iterator[RowT]", iter(self._rows.get(table.name, {}).values()))
+        return iter(self._rows[table.name].values())
 
     def __len__(self) -> int:
-        return sum(len(rows) for rows in self._rows.values())
+        return sum(map(len, self._rows.values()))
 
 
 class Services(Protocol):
@@ -106,13 +106,14 @@ class Projection:
     `version` rises when tables or fold change: the runtime then fills a new generation from position 0 and flips.  `ddl` is
     SQL that creates the generation's tables; `{g}` in it stands for the generation number (table `session` is stored as
     `session__g{g}` and read through the view `session`).  `notice` names what to announce after a batch is committed.
+    `reads` are the event classes it is about: the runtime hands it no others, so those cost it nothing.  None: all.
 
     A fold that reads sealed text gives `bind`: the runtime calls it once per process with its `Services` and runs the
     projection it returns (same name, version, tables and ddl; `touches`, `fold` and `notice` may close over the services).
     Unbound, such a projection folds as if nothing could be opened.
     """
 
-    __slots__ = ("_bind", "ddl", "fold", "name", "notice", "tables", "touches", "version")
+    __slots__ = ("_bind", "ddl", "fold", "name", "notice", "reads", "tables", "touches", "version")
 
     def __init__(
         self,
@@ -123,6 +124,7 @@ class Projection:
         ddl: str,
         touches: Callable[[Recorded], Iterable[tuple[Table[Any], Key]]],
         fold: Callable[[Rows, Recorded], None],
+        reads: Iterable[type[Event]] | None = None,
         notice: Callable[[Recorded], dict[str, Any] | None] = lambda _: None,
         bind: Callable[[Services], Projection] | None = None,
     ) -> None:
@@ -132,6 +134,7 @@ class Projection:
         self.ddl = ddl
         self.touches = touches
         self.fold = fold
+        self.reads = None if reads is None else frozenset(reads)
         self.notice = notice
         self._bind = bind
 

@@ -192,7 +192,15 @@ def _box(sealed: Sealed | None) -> str | None:
     return sealed.box if sealed else None
 
 
-PROJECTION = Projection("directory", 1, tables=(ORGANIZATIONS, API_KEYS, PEOPLE), ddl=DDL, touches=touches, fold=fold)
+PROJECTION = Projection(
+    "directory",
+    1,
+    tables=(ORGANIZATIONS, API_KEYS, PEOPLE),
+    ddl=DDL,
+    touches=touches,
+    fold=fold,
+    reads=(OrganizationCreated, ApiKeyIssued, ApiKeyRevoked, PersonObserved, SubjectShredded),
+)
 
 _FIND_KEY = """
 SELECT key_id, org_id, scopes, secret_sha256, person_id, expires_at, revoked_at FROM crewkit.api_key WHERE key_id = $1

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
+from asyncpg.pgproto.pgproto import UUID as FastUUID  # noqa: N811
 
 from domain.kernel import Stream
 from eventstore.database import Connection, Pool
@@ -24,6 +25,7 @@ SELECT position, org_id, stream_id, version, type, event_id, recorded_at, data, 
 _NAMES = "SELECT stream_id, kind, id FROM crewkit.stream WHERE stream_id = ANY ($1::uuid[])"
 
 NAMES_MAX = 20_000  # stream names kept in memory
+ORGS_MAX = 10_000
 METAS_MAX = 2_000  # decoded envelopes kept in memory: one request writes the same one many times
 
 
@@ -77,6 +79,7 @@ class Decoder:
         self._decode = mapper.decode
         self._meta = msgspec.json.Decoder(Meta).decode
         self._metas: dict[bytes, Meta] = {}
+        self._orgs: dict[UUID, UUID] = {}
 
     def items(self, rows: Iterable[Stored]) -> list[Item]:
         """The event of each row; one that cannot be decoded becomes `Broken` and does not hide its neighbours."""
@@ -91,7 +94,7 @@ class Decoder:
                 meta = self._metas[row.meta] = self._meta(row.meta)
             return Recorded(
                 position=row.position,
-                org_id=row.org_id,
+                org_id=self._orgs.get(row.org_id) or self._org(row.org_id),
                 stream_id=row.stream_id,
                 stream=Stream(row.kind, row.id),
                 version=row.version,
@@ -104,3 +107,10 @@ class Decoder:
             )
         except Exception as error:  # noqa: BLE001  whatever is wrong with one event is told at its position
             return Broken(row.position, f"{type(error).__name__}: {error}")
+
+    def _org(self, org_id: UUID) -> UUID:
+        """One object for one organization, of the driver's class: rows are looked up by it, and it hashes ten times faster."""
+        if len(self._orgs) >= ORGS_MAX:
+            self._orgs.clear()
+        found = self._orgs[org_id] = FastUUID(org_id.bytes)
+        return found

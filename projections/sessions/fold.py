@@ -11,7 +11,6 @@ from collections.abc import Callable
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, TypeAlias
-from uuid import UUID
 
 import msgspec
 
@@ -69,10 +68,6 @@ QUIET = frozenset(
         seen_.SubagentEnded,
     }
 )
-# Observations that may change the row of the subagent they name.
-BY_AGENT = (seen_.ToolCalled, seen_.ModelCalled, seen_.SubagentStarted, seen_.SubagentEnded)
-BY_TOOL = (seen_.ToolCalled, seen_.PermissionDecided)
-BY_PROMPT = (seen_.PromptSubmitted, seen_.TurnEnded, seen_.SourceSeen)
 LIFE = (SessionStarted, SessionEnded, SessionTimedOut)
 
 
@@ -92,66 +87,58 @@ class SessionsFold:
         self._open = open_text
         self._memo: dict[int, tuple[Recorded, list[Seen]]] = {}
 
-    def _read(self, recorded: Recorded, fact: ChannelFact) -> list[Seen]:
-        known = self._memo.get(recorded.position)
-        if known is not None and known[0] is recorded:
-            return known[1]
-        seen = self._observe(fact)
-        if len(self._memo) >= MEMO_EVENTS_MAX:
-            self._memo.clear()
-        self._memo[recorded.position] = (recorded, seen)
-        return seen
-
     def touches(self, recorded: Recorded) -> list[Touch]:
         """Every row that the fold of this event may get."""
         event = recorded.event
         org = recorded.org_id
-        if isinstance(event, ChannelFact):
-            lid = ident(event.llm_session_id)
-            found: list[Touch] = [(LLM_SESSION, (org, lid)), (SESSION, (org, lid))]
-            work_id = event.context.work_id
-            if work_id and work_id != lid:
-                found.append((SESSION, (org, ident(work_id))))
-            channel = CHANNELS.get(type(event), TELEMETRY)
-            for seen in self._read(recorded, event):
-                if type(seen) is not seen_.SourceSeen or seen.prompt_id is not None:
-                    _touch(found, seen, org, lid, channel, recorded.event_id)
-            return found
-        if isinstance(event, LIFE):
-            return [(SESSION, (org, ident(event.session_id)))]
-        return []
+        if not isinstance(event, ChannelFact):
+            return [(SESSION, (org, ident(event.session_id)))] if isinstance(event, LIFE) else []
+        lid = ident(event.llm_session_id)
+        own = (org, lid)
+        found: list[Touch] = [(LLM_SESSION, own), (SESSION, own)]
+        work_id = event.context.work_id
+        if work_id and work_id != lid:
+            found.append((SESSION, (org, ident(work_id))))
+        told = self._observe(event)
+        if len(self._memo) >= MEMO_EVENTS_MAX:
+            self._memo.clear()
+        self._memo[recorded.position] = (recorded, told)
+        for seen in told:
+            if (touch := TOUCHES.get(type(seen))) is not None:
+                touch(found, seen, recorded, lid)
+        return found
 
     def fold(self, rows: Rows, recorded: Recorded) -> None:
         """Apply one event; one at or below the conversation's last position changes nothing."""
         event = recorded.event
         if isinstance(event, ChannelFact):
-            self._fold_fact(rows, recorded, event)
+            read = self._memo.pop(recorded.position, None)
+            told = read[1] if read is not None and read[0] is recorded else self._observe(event)
+            self._fold_fact(rows, recorded, event, told)
         elif isinstance(event, LIFE):
             fold_life(rows, recorded, event)
 
-    def _fold_fact(self, rows: Rows, recorded: Recorded, fact: ChannelFact) -> None:
-        org, lid = recorded.org_id, ident(fact.llm_session_id)
+    def _fold_fact(self, rows: Rows, recorded: Recorded, fact: ChannelFact, told: list[Seen]) -> None:
+        org, lid, position = recorded.org_id, ident(fact.llm_session_id), recorded.position
         llm = rows.get(LLM_SESSION, (org, lid))
         if llm is None:
             llm = LlmSessionRow(org, lid, "", short(fact.agent) or "unknown")
-        elif recorded.position <= llm.last_position:
-            self._memo.pop(recorded.position, None)
+        elif position <= llm.last_position:
             return
-        llm.last_position = recorded.position
-        if llm.last_recorded_at is None or recorded.recorded_at > llm.last_recorded_at:
-            llm.last_recorded_at = recorded.recorded_at
+        llm.last_position = position
         channel = CHANNELS.get(type(fact), TELEMETRY)
-        work = Work(rows, recorded, fact, lid, channel)
-        work.start(llm)
-        person = fact.person_id
-        if llm.person_id is None or person.int < llm.person_id.int:  # comparing ints spares UUID's slow operators
-            llm.person_id = person
-        seen = self._read(recorded, fact)
-        self._memo.pop(recorded.position, None)
-        self._count_fact(work)
-        _take_context(work)
-        first = last = work.now if channel == HOOK else None
-        for one in seen:
+        work = Work(rows, recorded, fact, llm, channel)
+        _take_fact(work)
+        first: datetime | None = None
+        last: datetime | None = None
+        if channel == HOOK:
+            llm.hook_facts += 1
+            first = last = work.now
+        elif channel == TELEMETRY:
+            llm.telemetry_facts += 1
+        else:
+            llm.transcript_facts += 1
+        for one in told:
             kind = type(one)
             if (handler := HANDLERS.get(kind)) is not None:
                 handler(work, one)
@@ -172,16 +159,6 @@ class SessionsFold:
             row = turns.subagent(work, seen.agent_id)
             row.model = larger(row.model, short(seen.model))
             turns.put_subagent(work, row, real=real)
-
-    @staticmethod
-    def _count_fact(work: Work) -> None:
-        llm = work.llm
-        if work.channel == HOOK:
-            llm.hook_facts += 1
-        elif work.channel == TELEMETRY:
-            llm.telemetry_facts += 1
-        else:
-            llm.transcript_facts += 1
 
     @staticmethod
     def _finish(work: Work, first: datetime | None, last: datetime | None) -> None:
@@ -231,28 +208,74 @@ def _bring_up_to_date(work: Work, session: SessionRow, was: str | None) -> None:
         settle_session(session)
 
 
-def _touch(found: list[Touch], seen: Seen, org: UUID, lid: str, channel: str, event_id: UUID) -> None:
-    """Add the rows that one observation may change."""
-    if isinstance(seen, BY_AGENT) and seen.agent_id is not None:
+def _touch_tool(found: list[Touch], seen: Any, recorded: Recorded, lid: str) -> None:
+    org = recorded.org_id
+    if seen.tool_use_id is not None:
+        found.append((TOOL_CALL, (org, lid, ident(seen.tool_use_id))))
+    if seen.agent_id is not None:
         found.append((SUBAGENT, (org, lid, ident(seen.agent_id))))
-    if isinstance(seen, BY_TOOL):
-        if seen.tool_use_id is not None:
-            found.append((TOOL_CALL, (org, lid, ident(seen.tool_use_id))))
-    elif isinstance(seen, BY_PROMPT):
-        found.append((PROMPT, (org, lid, turns.prompt_key(seen.prompt_id, channel, event_id))))
-    elif isinstance(seen, seen_.ModelCalled):
-        if seen.model is None and seen.prompt_id is not None:
-            found.append((PROMPT, (org, lid, turns.prompt_key(seen.prompt_id, channel, event_id))))
-        found.append((MODEL_CALL, (org, calls.call_key(seen, f"@{event_id}"))))
-        if seen.message_id is not None:
-            found.append((MODEL_CALL_ALIAS, (org, ident(seen.message_id))))
-    elif (counted := tally_of(seen)) is not None:
-        found.append((TALLY, (org, lid, counted[0], counted[1] or channel)))
 
 
-def _take_context(work: Work) -> None:
-    """Repo, branch, commit and project as the developer's side saw them."""
-    context, llm = work.fact.context, work.llm
+def _touch_agent(found: list[Touch], seen: Any, recorded: Recorded, lid: str) -> None:
+    if seen.agent_id is not None:
+        found.append((SUBAGENT, (recorded.org_id, lid, ident(seen.agent_id))))
+
+
+def _touch_prompt(found: list[Touch], seen: Any, recorded: Recorded, lid: str) -> None:
+    channel = CHANNELS.get(type(recorded.event), TELEMETRY)
+    found.append((PROMPT, (recorded.org_id, lid, turns.prompt_key(seen.prompt_id, channel, recorded.event_id))))
+
+
+def _touch_named_prompt(found: list[Touch], seen: Any, recorded: Recorded, lid: str) -> None:
+    if seen.prompt_id is not None:
+        found.append((PROMPT, (recorded.org_id, lid, ident(seen.prompt_id))))
+
+
+def _touch_call(found: list[Touch], seen: Any, recorded: Recorded, lid: str) -> None:
+    org = recorded.org_id
+    _touch_agent(found, seen, recorded, lid)
+    if seen.model is None:
+        _touch_named_prompt(found, seen, recorded, lid)
+    found.append((MODEL_CALL, (org, calls.call_key(seen, f"@{recorded.event_id}"))))
+    if seen.message_id is not None:
+        found.append((MODEL_CALL_ALIAS, (org, ident(seen.message_id))))
+
+
+def _touch_tally(found: list[Touch], seen: Any, recorded: Recorded, lid: str) -> None:
+    if (counted := tally_of(seen)) is not None:
+        channel = CHANNELS.get(type(recorded.event), TELEMETRY)
+        found.append((TALLY, (recorded.org_id, lid, counted[0], counted[1] or channel)))
+
+
+# The rows that one observation may change, beside those of its conversation and session.
+TOUCHES: dict[type, Callable[[list[Touch], Any, Recorded, str], None]] = {
+    seen_.ToolCalled: _touch_tool,
+    seen_.PermissionDecided: _touch_tool,
+    seen_.SubagentStarted: _touch_agent,
+    seen_.SubagentEnded: _touch_agent,
+    seen_.PromptSubmitted: _touch_prompt,
+    seen_.TurnEnded: _touch_prompt,
+    seen_.SourceSeen: _touch_named_prompt,
+    seen_.ModelCalled: _touch_call,
+    seen_.PermissionRequested: _touch_tally,
+    seen_.ModelSwitched: _touch_tally,
+    seen_.ModelFailed: _touch_tally,
+    seen_.Compacted: _touch_tally,
+    seen_.Counted: _touch_tally,
+    seen_.Unknown: _touch_tally,
+}
+
+
+def _take_fact(work: Work) -> None:
+    """Who worked, when it arrived, and repo, branch, commit and project as the developer's side saw them."""
+    llm, fact = work.llm, work.fact
+    told = work.recorded.recorded_at
+    if llm.last_recorded_at is None or told > llm.last_recorded_at:
+        llm.last_recorded_at = told
+    person = fact.person_id
+    if llm.person_id is None or person.int < llm.person_id.int:  # comparing ints spares UUID's slow operators
+        llm.person_id = person
+    context = fact.context
     repo, branch, commit, project = context.repo, context.branch, context.commit, context.project
     if repo is None and branch is None and commit is None and project is None:
         return
@@ -355,6 +378,7 @@ def build(observe: Observe, pricing: Pricing, open_text: Open = untold) -> Proje
         ddl=(files(__package__ or "projections.sessions") / "schema.sql").read_text(encoding="utf-8"),
         touches=fold.touches,
         fold=fold.fold,
+        reads=(*CHANNELS, *LIFE),
         notice=notice,
         bind=lambda services: build(observe, pricing, opener(services)),
     )

@@ -22,28 +22,22 @@ class Work:
 
     __slots__ = ("changed", "channel", "clock_max", "fact", "lid", "llm", "moved", "now", "org", "recorded", "rows")
 
-    def __init__(self, rows: Rows, recorded: Recorded, fact: ChannelFact, lid: str, channel: str) -> None:
+    def __init__(self, rows: Rows, recorded: Recorded, fact: ChannelFact, llm: LlmSessionRow, channel: str) -> None:
         self.rows = rows
         self.recorded = recorded
         self.fact = fact
-        self.lid = lid
+        self.llm = llm
+        self.lid = llm.llm_session_id
         self.org: UUID = recorded.org_id
         self.channel = channel
         self.clock_max = recorded.recorded_at + CLOCK_AHEAD_MAX
         self.changed = False
         self.moved = False
-        self.now = fact.occurred_at  # by the client's clock, put right by `start`
-        self.llm: LlmSessionRow
-
-    def start(self, llm: LlmSessionRow) -> None:
-        """Begin with the conversation's row."""
-        self.llm = llm
-        self.now = self.at(self.fact.occurred_at)
+        told = fact.occurred_at
+        self.now = told if told <= self.clock_max else self.at(told)  # by the client's clock, put right
 
     def at(self, told: datetime) -> datetime:
         """The client's time, or the server's where the client's clock runs more than `CLOCK_AHEAD_MAX` ahead."""
-        if told is self.fact.occurred_at and self.now is not told:
-            return self.now
         if told <= self.clock_max:
             return told
         ahead_ms = int((told - self.recorded.recorded_at).total_seconds() * 1000)

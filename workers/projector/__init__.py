@@ -12,7 +12,7 @@ from eventstore.database import WORKER_ROLE, connect_pool
 from eventstore.settings import Settings
 from projections.base import Projection
 from workers.blocks import Names
-from workers.lifecycle import Backoff, database_url, retry_forever, until_cancelled
+from workers.lifecycle import Backoff, database_url, rare_collections, retry_forever, until_cancelled
 from workers.projector import control
 from workers.projector.control import ProjectionStatus, Refused
 from workers.projector.host import fill, found_projections, log, make_host, named, workshop
@@ -60,7 +60,8 @@ async def run_projector(
 
         await retry_forever(attempt, stop, (Exception,), on_failure, backoff)
 
-    await until_cancelled(work)
+    with rare_collections():
+        await until_cancelled(work)
 
 
 async def rebuild(settings: Settings, name: str, *, wanted: Projection | None = None) -> RebuildReport:
@@ -75,7 +76,8 @@ async def rebuild(settings: Settings, name: str, *, wanted: Projection | None = 
     async with workshop(settings, 1) as shop:
         await control.register(shop.pool, projection)
         bound = projection.bound(shop.texts)
-        runner = await fill(shop, bound, asyncio.Event(), resume=False)
+        with rare_collections():
+            runner = await fill(shop, bound, asyncio.Event(), resume=False)
         if runner is None:
             raise Refused(f"another process is already filling projection {name!r}")
         return RebuildReport(name, runner.generation, runner.position, time.monotonic() - started_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, get_type_hints
 from uuid import UUID
@@ -45,18 +46,22 @@ class OpenedTexts:
     async def prepare(self, events: Iterable[Recorded]) -> None:
         """Fetch the keys of every subject whose sealed text is in `events`; forget those of erased subjects."""
         subjects: dict[UUID, set[UUID]] = {}
+        org_id = subject = None
         for recorded in events:
             event = recorded.event
             if type(event) is SubjectShredded:
                 # The command destroyed the key before it told so; this drops our copy (and completes a cut-off command).
                 await self._ring.destroy(recorded.org_id, event.person_id)
                 continue
-            for name in self._fields(type(event)):
+            for name in self._sealed_fields.get(type(event)) or self._fields(type(event)):
                 sealed = getattr(event, name)
-                if sealed is not None and sealed.box is not None:
-                    subjects.setdefault(recorded.org_id, set()).add(sealed.subject)
-        for org_id, wanted in subjects.items():
-            await self._ring.load(org_id, wanted)
+                if sealed is None or (sealed.subject is subject and recorded.org_id is org_id):
+                    continue  # events of one person come in crowds, with one and the same object for the person
+                if sealed.box is not None:
+                    org_id, subject = recorded.org_id, sealed.subject
+                    subjects.setdefault(org_id, set()).add(subject)
+        for wanted_org, wanted in subjects.items():
+            await self._ring.load(wanted_org, wanted)
 
     def _fields(self, event_type: type[Event]) -> tuple[str, ...]:
         found = self._sealed_fields.get(event_type)
@@ -83,7 +88,7 @@ class Engine:
         self._texts = texts
         self._rows_max = rows_max
         self._rows = Rows()
-        self._recent: dict[str, set[Key]] = {}
+        self._settled: defaultdict[Table[Any], set[Key]] = defaultdict(set)  # in memory, or not in the database either
         self._absent: dict[str, set[Key]] = {}  # keys that the database does not hold
         self._seen: set[int] | None = None
 
@@ -97,45 +102,47 @@ class Engine:
         Raises:
             FoldError: an event cannot be folded.  Rows in memory are then half done: `forget` them.
         """
+        if (reads := self.projection.reads) is not None:
+            events = [recorded for recorded in events if type(recorded.event) in reads]
+        if not events:
+            return
         await self._texts.prepare(events)
         await self._load(events, source)
         fold, rows = self.projection.fold, self._rows
-        for recorded in events:
-            try:
+        recorded = events[0]
+        try:
+            for recorded in events:
                 fold(rows, recorded)
-            except Exception as error:
-                raise FoldError(recorded.position, error) from error
+        except Exception as error:
+            raise FoldError(recorded.position, error) from error
 
     async def _load(self, events: Sequence[Recorded], source: Connection | Pool) -> None:
-        touches, known = self.projection.touches, self._rows.known
-        wanted: dict[str, set[Key]] = {}
-        tables: dict[str, Table[Any]] = {}
-        recent, absent = self._recent, self._absent
-        for recorded in events:
-            try:
+        touches, settled = self.projection.touches, self._settled
+        wanted: defaultdict[Table[Any], list[Key]] = defaultdict(list)
+        recorded = events[0]
+        try:
+            for recorded in events:
                 for table, key in touches(recorded):
-                    name = table.name
-                    tables[name] = table
-                    recent.setdefault(name, set()).add(key)
-                    if not known(table, key) and key not in absent.get(name, ()):
-                        wanted.setdefault(name, set()).add(key)
-            except Exception as error:
-                raise FoldError(recorded.position, error) from error
-        for name, keys in wanted.items():
-            table = tables[name]
+                    known = settled[table]
+                    if key not in known:
+                        known.add(key)
+                        wanted[table].append(key)
+        except Exception as error:
+            raise FoldError(recorded.position, error) from error
+        for table, keys in wanted.items():
             missing = set(keys)
-            for row in await self.stored[name].load(source, self._perhaps_stored(name, keys)):
+            for row in await self.stored[table.name].load(source, self._perhaps_stored(table.name, keys)):
                 self._rows.remember(table, row)
                 missing.discard(table.key_of(row))
-            absent.setdefault(name, set()).update(missing)
+            self._absent.setdefault(table.name, set()).update(missing)
 
-    def _perhaps_stored(self, name: str, keys: set[Key]) -> list[Key]:
+    def _perhaps_stored(self, name: str, keys: list[Key]) -> list[Key]:
         seen = self._seen
         if seen is None:
-            return list(keys)
+            return keys
         if len(seen) > SEEN_MAX:
             self._seen = None
-            return list(keys)
+            return keys
         asked: list[Key] = []
         for key in keys:
             mark = hash((name, key))
@@ -148,7 +155,7 @@ class Engine:
     @property
     def changed(self) -> int:
         """How many rows must be written."""
-        return sum(len(self._rows.dirty(table)) for table in self.projection.tables)
+        return self._rows.changed()
 
     async def write(self, connection: Connection, *, bulk: bool = False) -> int:
         """Write changed rows; how many.  `bulk` copies those known to be new: only for who is alone on the generation."""
@@ -171,15 +178,13 @@ class Engine:
         """The write was committed: rows in memory equal the table's; keep a bounded number of them."""
         self._rows.clear_dirty()
         self._absent.clear()
-        if len(self._rows) > self._rows_max:
-            recent = sum(map(len, self._recent.values()))
-            self._rows.keep(self._recent if recent <= self._rows_max // 2 else {})
-            self._recent = {}
+        if max(len(self._rows), sum(map(len, self._settled.values()))) > self._rows_max:
+            self.forget()  # those still in use are soon asked for again, in a few queries
 
     def forget(self) -> None:
         """Rows in memory may be wrong: another instance wrote, or a fold or a commit failed."""
         self._rows.forget()
-        self._recent.clear()
+        self._settled.clear()
         self._absent.clear()
 
 
