@@ -82,17 +82,18 @@ class Slot:
         self.items: list[Item] = []
         self.events: list[tuple[Item, int]] = []  # distinct events, in order
         self.places: list[list[int]] = []  # per item, per event: index into `events`; a repeat within the batch is -1
-        self.seen: set[UUID] = set()
+        self.seen: set[int] = set()  # ids as integers: hashing a UUID object runs Python code
 
     def add(self, item: Item) -> None:
         """Take the item's events, facts only once."""
         places: list[int] = []
         facts = item.wish.facts
         for index, event_id in enumerate(item.event_ids):
-            if facts and event_id in self.seen:
+            number = event_id.int
+            if facts and number in self.seen:
                 places.append(-1)
                 continue
-            self.seen.add(event_id)
+            self.seen.add(number)
             places.append(len(self.events))
             self.events.append((item, index))
         self.items.append(item)

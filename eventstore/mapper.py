@@ -53,6 +53,7 @@ class Mapper:
         self.types = released_events() if types is None else {tag_of(event_type): event_type for event_type in types}
         if old := [tag for tag in self.types if tag in upcasters]:
             raise ValueError(f"these tags have both a class and an upcaster: {', '.join(old)}")
+        self._tags = {event_type: tag for tag, event_type in self.types.items()}
         self._upcasters = upcasters
         self._decoders = {
             tag: msgspec.json.Decoder(event_type, dec_hook=decode_hook) for tag, event_type in self.types.items()
@@ -97,9 +98,9 @@ class Mapper:
         return msgspec.convert(plain | {"type": newest}, event_type, dec_hook=decode_hook)
 
     def _encode(self, org_id: UUID, event: Event) -> tuple[str, bytes]:
-        tag = tag_of(type(event))
-        if self.types.get(tag) is not type(event):
-            raise UnknownEventTypeError(f"{type(event).__name__} ({tag}) is no registered event")
+        tag = self._tags.get(type(event))
+        if tag is None:
+            raise UnknownEventTypeError(f"{type(event).__name__} ({tag_of(type(event))}) is no registered event")
         self._org_id, self._tag = org_id, tag
         return tag, self._encoder.encode(event)
 

@@ -90,15 +90,23 @@ def _subject(text: str) -> UUID:
 
 
 class _Key:
-    """A subject's key at hand.  `cipher` None: destroyed.  `start` begins its boxes, `context` what they authenticate."""
+    """A subject's key at hand.  `cipher` None: destroyed.  `start` begins its boxes, `bound` says what they authenticate."""
 
-    __slots__ = ("cipher", "context", "start", "until")
+    __slots__ = ("_context", "cipher", "contexts", "start", "until")
 
     def __init__(self, org_id: UUID, subject: UUID, cipher: AESGCM | None, until: float) -> None:
         self.cipher = cipher
         self.until = until
         self.start = f"{DARK_PREFIX if cipher is None else PREFIX}{subject.hex}:"
-        self.context = org_id.bytes + subject.bytes
+        self._context = org_id.bytes + subject.bytes
+        self.contexts: dict[str, bytes] = {}
+
+    def bound(self, event_type: str) -> bytes:
+        """What a box of this subject in an event of that type authenticates beside its text."""
+        context = self.contexts.get(event_type)
+        if context is None:
+            context = self.contexts[event_type] = self._context + event_type.encode()
+        return context
 
 
 class KeyRing(ABC):
@@ -124,7 +132,7 @@ class KeyRing(ABC):
         if key.cipher is None:
             return key.start
         nonce = os.urandom(NONCE_BYTES)
-        cipher = key.cipher.encrypt(nonce, (sealed.text or "").encode(), key.context + event_type.encode())
+        cipher = key.cipher.encrypt(nonce, (sealed.text or "").encode(), key.bound(event_type))
         return key.start + b2a_base64(nonce + cipher, newline=False).translate(_TO_URL_SAFE).decode()
 
     def open(self, org_id: UUID, event_type: str, sealed: Sealed) -> str | None:
@@ -143,7 +151,7 @@ class KeyRing(ABC):
             return None
         try:
             raw = a2b_base64(sealed.box[BOX_START:].encode().translate(_FROM_URL_SAFE), strict_mode=True)
-            return key.cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], key.context + event_type.encode()).decode()
+            return key.cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], key.bound(event_type)).decode()
         except (InvalidTag, ValueError) as error:
             raise SealBrokenError(f"a box of {event_type} does not open with its subject's key") from error
 

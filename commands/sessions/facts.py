@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
+from msgspec import convert
+
 from commands.bus import Principal
-from domain.kernel import Event, Sealed, Stream, fact_id
+from domain.kernel import Event, FactIds, Sealed, Stream
 from domain.organizations.events import PersonObserved
 from domain.sessions.coerce import part
 from domain.sessions.split import Cut, content_text
@@ -88,23 +90,23 @@ def usable_id(value: Any) -> bool:
 class Group:
     """The facts of one stream."""
 
-    __slots__ = ("events", "ids", "indexes", "repeated", "uuid")
+    __slots__ = ("_id_of", "events", "ids", "indexes", "repeated")
 
-    def __init__(self, uuid: UUID) -> None:
-        self.uuid = uuid
+    def __init__(self, stream_id: UUID) -> None:
+        self._id_of = FactIds(stream_id).of
         self.events: list[NewEvent] = []
         self.indexes: list[int] = []
-        self.ids: set[UUID] = set()
+        self.ids: set[str] = set()
         self.repeated: list[int] = []
 
-    def add(self, natural_key: str, event: Event, index: int) -> UUID:
+    def add(self, natural_key: str, event: Event, index: int) -> str:
         """Note a fact; `index` is its place in the request (-1: not from it).  Answers the fact's id."""
-        event_id = fact_id(self.uuid, natural_key)
+        event_id = self._id_of(natural_key)
         if event_id in self.ids:
             self.repeated.append(index)
         else:
             self.ids.add(event_id)
-            self.events.append(NewEvent(event, event_id))
+            self.events.append(NewEvent(event, convert(event_id, UUID)))
             self.indexes.append(index)
         return event_id
 

@@ -53,7 +53,7 @@ async def ingest_hooks(
             results.append(EventResult(index, "rejected", TOO_DEEP, envelope.id))
             continue
         event_id = batch.group("LlmSession", event.llm_session_id).add(key, event, index)
-        results.append(EventResult(index, "accepted", None, str(event_id)))
+        results.append(EventResult(index, "accepted", None, event_id))
     duplicates, position = await batch.commit(store, principal, people)
     for index in duplicates:
         if index >= 0:
