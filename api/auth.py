@@ -11,12 +11,15 @@ from typing import Any
 from uuid import UUID
 
 from litestar.connection import ASGIConnection
+from litestar.enums import ScopeType
+from litestar.exceptions import WebSocketException
 from litestar.handlers.base import BaseRouteHandler
 
 from api.errors import ApiError, not_found
 from api.limits import IP_FACTOR
 from api.permissions import TABLE, Access
 from api.services import services_of
+from api.upgrade import REFUSED
 from commands.bus import Principal
 from commands.organizations import key_hash, key_id_of
 from projections.directory import KeyFound
@@ -25,6 +28,9 @@ KNOWN_TTL_S = 5.0  # a revoked key works no longer than this in a process that h
 UNKNOWN_TTL_S = 1.0
 CACHED_KEYS_MAX = 10_000
 KEY_CHARS_MAX = 200
+QUERY_KEY = "api_key"
+SUBPROTOCOL = "crewkit"
+SOCKET = "WS"  # the method of WebSockets in the permission table
 _FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
@@ -85,8 +91,13 @@ def invalid_key() -> ApiError:
 
 
 async def guard(connection: AnyConnection, _: BaseRouteHandler) -> None:
-    """`admit`, as the framework calls it."""
-    await admit(connection)
+    """`admit`, as the framework calls it; a WebSocket's refusal is a close code that api/upgrade.py answers in HTTP."""
+    try:
+        await admit(connection)
+    except ApiError as error:
+        if connection.scope["type"] != ScopeType.WEBSOCKET:
+            raise
+        raise WebSocketException(code=REFUSED + error.status, detail=error.message) from error
 
 
 async def admit(connection: AnyConnection) -> None:
@@ -97,8 +108,9 @@ async def admit(connection: AnyConnection) -> None:
     """
     services = services_of(connection)
     scope: Any = connection.scope
-    access = TABLE.get((scope["method"], scope["path_template"]))
-    if access is None and scope["method"] == "OPTIONS":
+    method = scope.get("method", SOCKET)
+    access = TABLE.get((method, scope["path_template"]))
+    if access is None and method == "OPTIONS":
         return
     if access is None:  # start-up checks the table, so this is a route added while running
         raise not_found("path")
@@ -140,7 +152,17 @@ def _key_text(connection: AnyConnection) -> str:
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and text:
         return text.strip()
+    if (protocols := offered_protocols(connection))[:1] == [SUBPROTOCOL] and len(protocols) > 1:
+        return protocols[1]
+    if text := connection.query_params.get(QUERY_KEY):  # the last resort: query strings end up in other people's logs
+        return str(text)
     raise invalid_key()
+
+
+def offered_protocols(connection: AnyConnection) -> list[str]:
+    """What a WebSocket's client offers.  Browsers cannot send headers of their own, so the key may stand after `crewkit`."""
+    scope: Any = connection.scope
+    return list(scope.get("subprotocols") or ())
 
 
 def _check_tenant(connection: AnyConnection, found: KeyFound) -> None:

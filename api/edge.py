@@ -15,6 +15,7 @@ from litestar.types import Message, Receive, Scope, Send
 from api import hot
 from api.errors import error_bytes
 from api.metrics import Metrics
+from api.upgrade import serve_socket
 
 _log = structlog.get_logger("api")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -31,6 +32,8 @@ class Application(Litestar):
         """Serve one connection."""
         if scope["type"] == "http":
             await serve(self._answer, self.edge_metrics, scope, receive, send)
+        elif scope["type"] == "websocket":
+            await serve_socket(super().__call__, request_id_of(scope["headers"]), scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

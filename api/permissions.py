@@ -82,6 +82,7 @@ TABLE: dict[tuple[str, str], Access] = {
     # live
     ("GET", f"{_T}/sessions/{{session_id}}/events/stream"): READ,
     ("GET", f"{_T}/events/stream"): READ,
+    ("WS", "/ws/{session_id}"): READ,
     # history
     ("GET", f"{_T}/events"): Access(frozenset({"read", "audit"})),
     ("GET", f"{_T}/events/{{event_id}}"): Access(frozenset({"read", "audit"})),

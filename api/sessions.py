@@ -11,7 +11,7 @@ from litestar import Request, Response, Router, get
 from litestar.params import FromPath, QueryParameter
 
 from api.answers import json_answer
-from api.auth import base_path, principal_of
+from api.auth import QUERY_KEY, base_path, principal_of
 from api.errors import ApiError, bad_cursor, not_found
 from api.fresh import wait_until_fresh
 from api.paths import items_path
@@ -38,6 +38,7 @@ from schemas.sessions import SessionDetail, SessionSummary, TokenTotals
 READ_MODEL = "sessions"
 LIMIT_DEFAULT = 50
 CURSOR_CHARS_MAX = 400
+NOT_IN_LINKS = frozenset({"cursor", QUERY_KEY})
 STATUSES = ("active", "ended", "timed_out")
 OUTCOMES = ("completed", "failed", "abandoned", "unknown")
 
@@ -142,7 +143,7 @@ async def list_sessions(
         raise bad_cursor(error) from error
     links = {"self": f"{base}/sessions", "stream": f"{base}/events/stream", "live": f"{base}/sessions/live"}
     if page.next_cursor is not None:
-        asked = [(key, value) for key, value in request.query_params.multi_items() if key != "cursor"]
+        asked = [(key, value) for key, value in request.query_params.multi_items() if key not in NOT_IN_LINKS]
         links["next"] = f"{base}/sessions?{urlencode([*asked, ('cursor', page.next_cursor)])}"
     return json_answer(
         SessionList(items=[_line(item, base) for item in page.items], next_cursor=page.next_cursor, links=links)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -150,6 +150,17 @@ def frame(event: str, position: int | None, data: Any) -> bytes:
     return b"%sevent: %s\ndata: %s\n\n" % (ident, event.encode(), _encode(data))
 
 
+class Wire(msgspec.Struct, frozen=True):
+    """How a feed speaks: one message as bytes, what comes before the first (empty: nothing), and what breaks long silence."""
+
+    frame: Callable[[str, int | None, Any], bytes]
+    opening: bytes
+    heartbeat: bytes
+
+
+SSE = Wire(frame=frame, opening=b"retry: %d\n\n" % RETRY_MS, heartbeat=b": keep-alive\n\n")
+
+
 def wanted(item: Item, session_id: str | None) -> bool:
     """Whether a notice belongs on the stream: all do on the organization's."""
     return session_id is None or session_id in {item.get("session_id"), item.get("llm_session_id"), item.get("work_id")}
@@ -158,8 +169,11 @@ def wanted(item: Item, session_id: str | None) -> bool:
 class Feed:
     """One stream from its first byte to its last.  `cursor` is the position up to which everything was sent."""
 
-    def __init__(self, services: Services, org_id: UUID, cursor: int | None, session_id: str | None) -> None:
+    def __init__(
+        self, services: Services, org_id: UUID, cursor: int | None, session_id: str | None, wire: Wire = SSE
+    ) -> None:
         self._services = services
+        self._wire = wire
         self._org_id = org_id
         self._session_id = session_id
         self._resumes = cursor is not None
@@ -167,7 +181,7 @@ class Feed:
         self._beaten = time.monotonic()
         self._subscriber = services.hub.join(org_id)
 
-    async def run(self) -> AsyncIterator[bytes]:
+    async def run(self) -> AsyncGenerator[bytes]:
         """The bytes of the stream; ends when the client goes or the process stops."""
         hub = self._services.hub
         self._services.metrics.streams_open.inc()
@@ -175,8 +189,9 @@ class Feed:
             now = await self._readable()
             if not self._resumes:
                 self._cursor = now
-            yield b"retry: %d\n\n" % RETRY_MS
-            yield frame("open", self._cursor, {"position": self._cursor, "session_id": self._session_id})
+            if self._wire.opening:
+                yield self._wire.opening
+            yield self._wire.frame("open", self._cursor, {"position": self._cursor, "session_id": self._session_id})
             async for part in self._catch_up(now):
                 yield part
             while not hub.closing:
@@ -192,7 +207,7 @@ class Feed:
         if subscriber.lagged or subscriber.resync:
             if subscriber.lagged:
                 self._services.metrics.streams_lagged.inc()
-                yield frame("lagged", self._cursor, {"position": self._cursor})
+                yield self._wire.frame("lagged", self._cursor, {"position": self._cursor})
             subscriber.lagged = subscriber.resync = False
             async for part in self._catch_up(await self._readable()):
                 yield part
@@ -219,7 +234,7 @@ class Feed:
                 yield part
             if quiet and time.monotonic() - self._beaten >= HEARTBEAT_S:
                 self._beaten = time.monotonic()
-                yield b": keep-alive\n\n"
+                yield self._wire.heartbeat
 
     def _frames(self, items: list[Item], upto: int) -> list[bytes]:
         # Up to the last item only: a large announcement comes in several messages of the same position.
@@ -230,7 +245,7 @@ class Feed:
             if not isinstance(position, int):
                 continue
             if position > self._cursor and wanted(item, self._session_id):
-                parts.append(frame("notice", position, item))
+                parts.append(self._wire.frame("notice", position, item))
             told = max(told, position)
         self._cursor = max(self._cursor, told)
         return parts

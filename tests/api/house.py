@@ -87,7 +87,7 @@ class Live:
 @contextlib.asynccontextmanager
 async def serving(app: Litestar) -> AsyncIterator[Live]:
     """Run uvicorn in this loop until the block ends."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on", ws="none")
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on", ws="wsproto")
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  the test's signals are not the server's
     task = asyncio.create_task(server.serve())
@@ -110,3 +110,33 @@ def hook(session_id: str, kind: str = "UserPromptSubmit", **fields: Any) -> dict
 
 def body(value: Any) -> bytes:
     return msgspec.json.encode(value)
+
+
+def knock(client: Any, path: str, headers: dict[str, str]) -> int:
+    """The HTTP status with which a WebSocket is refused, or 101 where it is let in (and left at once)."""
+    bare, _, query = path.partition("?")
+    scope = {
+        "type": "websocket",
+        "path": bare,
+        "raw_path": bare.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "scheme": "ws",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("192.0.2.1", 1),
+        "server": ("127.0.0.1", 80),
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+        "state": {},
+    }
+    told = [{"type": "websocket.connect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return told.pop(0) if told else {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    client.blocking_portal.call(client.app, scope, receive, send)  # the loop that the application lives in
+    return 101 if sent[0]["type"] == "websocket.accept" else int(sent[0]["status"])
