@@ -66,12 +66,14 @@ class Journal:
         """The log's files, oldest first."""
         return sorted(self._folder.glob("*.jsonl"))
 
-    def add(self, to: str, body: bytes, outcome: str, records: int, status: int = 0, **counts: int) -> None:
-        """Log one request.  `counts`: accepted, duplicate, rejected."""
+    def add(
+        self, to: str, body: bytes, outcome: str, records: int, status: int = 0, *, sha256: str = "", **counts: int
+    ) -> None:
+        """Log one request.  `sha256`: the body's, if known.  `counts`: accepted, duplicate, rejected."""
         now = datetime.now(UTC)
         entry = Sent(
             at=now, to=to, outcome=outcome, status=status, records=records, bytes=len(body),
-            sha256=hashlib.sha256(body).hexdigest(), body=msgspec.Raw(body), **counts,
+            sha256=sha256 or hashlib.sha256(body).hexdigest(), body=msgspec.Raw(body), **counts,
         )  # fmt: skip
         line = msgspec.json.encode(entry) + b"\n"
         with self._locked():

@@ -21,8 +21,8 @@ from cli.capture.transcripts import Chunk, Mark, Source, chunks
 from cli.client import Client, Connection
 from schemas.ingest import ItemBatch, Person
 
-FILES_IN_FLIGHT_MAX = 4
-QUEUED_FILES_MAX = 16
+FILES_IN_FLIGHT_MAX = 12
+QUEUED_FILES_MAX = 48
 MARKS_COMPACT_LINES = 20_000
 
 

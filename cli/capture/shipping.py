@@ -48,14 +48,14 @@ def ship(client: Client, journal: Journal, path: str, lines: Sequence[bytes], wr
         RefusedError: the service does not take anything now (429, 5xx) or from us (401, 403, 404).
     """
     body = wrap(lines)
-    key = hashlib.sha256(body).hexdigest()[:32]
+    digest = hashlib.sha256(body).hexdigest()
     try:
-        answer = client.ask("POST", path, body, {"Idempotency-Key": key})
+        answer = client.ask("POST", path, body, {"Idempotency-Key": digest[:32]})
     except UnreachableError:
-        journal.add(path, body, "unknown", len(lines))
+        journal.add(path, body, "unknown", len(lines), sha256=digest)
         raise
     if answer.status in HALVE:
-        journal.add(path, body, "refused", len(lines), answer.status)
+        journal.add(path, body, "refused", len(lines), answer.status, sha256=digest)
         if len(lines) <= 1:
             reject(lines[0] if lines else b"null", refusal(answer).message)
             return Tally(rejected=len(lines))
@@ -64,7 +64,7 @@ def ship(client: Client, journal: Journal, path: str, lines: Sequence[bytes], wr
         tally += ship(client, journal, path, lines[middle:], wrap, reject)
         return tally
     if not 200 <= answer.status < 300:
-        journal.add(path, body, "refused", len(lines), answer.status)
+        journal.add(path, body, "refused", len(lines), answer.status, sha256=digest)
         raise refusal(answer)
     result = _understood(answer, len(lines), client)
     for told in result.results:
@@ -72,7 +72,7 @@ def ship(client: Client, journal: Journal, path: str, lines: Sequence[bytes], wr
             reject(lines[told.index], told.reason or "rejected")
     tally = Tally(result.accepted, result.duplicate, result.rejected)
     journal.add(
-        path, body, "acknowledged", len(lines), answer.status,
+        path, body, "acknowledged", len(lines), answer.status, sha256=digest,
         accepted=tally.accepted, duplicate=tally.duplicate, rejected=tally.rejected,
     )  # fmt: skip
     return tally

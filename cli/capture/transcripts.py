@@ -55,6 +55,9 @@ _CLAUDE_LEFT_OUT = frozenset(
     ]
 )
 _QUICK = frozenset({"assistant", "user"})
+_TYPE_FIRST = b'{"type":"'  # as the agent writes lines without a place in the conversation
+_LEFT_OUT_TYPES = frozenset(kind.encode() for kind in _CLAUDE_LEFT_OUT)
+_ATTACHMENT = re.compile(rb'\{"parentUuid":(?:null|"[0-9a-f-]{36}"),"isSidechain":(?:true|false),"attachment":\{').match
 _SYSTEM_LEFT_OUT = frozenset({"stop_hook_summary", "turn_duration"})
 _CODEX_LEFT_OUT = frozenset({"world_state"})
 _CODEX_INSTRUCTIONS = frozenset({"base_instructions", "instructions", "developer_instructions", "user_instructions"})
@@ -124,7 +127,7 @@ def discover(places: Iterable[Path], agent: str | None = None, since: datetime |
 
 def tail_hash(path: str, offset: int) -> str:
     """Names the bytes before `offset`, so that a file that was replaced is not taken for one that grew."""
-    with Path(path).open("rb") as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - once per piece of a file
         file.seek(max(0, offset - TAIL_BYTES))
         return hashlib.blake2b(file.read(min(TAIL_BYTES, offset)), digest_size=12).hexdigest()
 
@@ -142,7 +145,7 @@ def total_is_told(path: str) -> bool:
 
 def resume_at(source: Source, known: Mark | None) -> Mark:
     """Where to go on: at the known offset if the file only grew since, else at its beginning."""
-    stat = Path(source.path).stat()
+    stat = os.stat(source.path)  # noqa: PTH116 - thousands of files
     if (
         known is not None
         and known.inode == stat.st_ino
@@ -164,7 +167,7 @@ def chunks(source: Source, known: Mark | None, config: Config) -> Iterator[Chunk
     start = resume_at(source, known)
     meta = _meta(source)
     digest = hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest() if meta else ""
-    size = Path(source.path).stat().st_size
+    size = os.stat(source.path).st_size  # noqa: PTH116 - as above
     if start.offset >= size and digest == start.meta:
         return
     session_id, cwd = _identity(source)
@@ -189,11 +192,11 @@ def chunks(source: Source, known: Mark | None, config: Config) -> Iterator[Chunk
 
 def _pieces(path: str, offset: int) -> Iterator[tuple[list[bytes], int]]:
     """Runs of whole lines and the offset after them."""
-    with Path(path).open("rb") as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - thousands of files
         file.seek(offset)
         rest = b""
         while block := file.read(BLOCK_BYTES):
-            rest += block
+            rest = rest + block if rest else block
             end = rest.rfind(b"\n") + 1
             if not end:
                 if len(rest) > LINE_BYTES_MAX:  # nobody's transcript; the reader will count it
@@ -232,9 +235,7 @@ def _identity(source: Source) -> tuple[str | None, str | None]:
     named = _UUID.search(path.stem)
     session_id = named.group() if named and source.subagent_id is None else None
     cwd: str | None = None
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    for line in head.split(b"\n"):
+    for line in _first_lines(source.path):
         try:
             if source.agent == "codex":
                 record = _whole(line)
@@ -253,6 +254,15 @@ def _identity(source: Source) -> tuple[str | None, str | None]:
     if session_id is None and source.subagent_id is not None and path.parent.name == "subagents":
         session_id = path.parent.parent.name
     return session_id, cwd
+
+
+def _first_lines(path: str) -> Iterator[bytes]:
+    """The lines of the beginning of a file."""
+    with open(path, "rb") as file:  # noqa: PTH123 - thousands of files
+        left = HEAD_BYTES
+        while left > 0 and (line := file.readline(left)):
+            left -= len(line)
+            yield line
 
 
 def _meta(source: Source) -> dict[str, Any] | None:
@@ -305,6 +315,8 @@ class _Reader:
 
     def _one(self, line: bytes) -> tuple[bytes, bool] | None:
         """The line as it leaves and whether it is a running total; None: it stays."""
+        if self._agent == "claude" and _stays(line):
+            return None
         try:
             head = _head(line)
             kind, told = head.type, head.timestamp
@@ -322,6 +334,13 @@ class _Reader:
             return None
         record = leave(record, "transcript", self._agent, self._level)
         return msgspec.json.encode(record), kind == "cost-state"
+
+
+def _stays(line: bytes) -> bool:
+    """Whether the first bytes of a line show that it is left out; most are, and need not be parsed."""
+    if line.startswith(_TYPE_FIRST):
+        return line[len(_TYPE_FIRST) : line.find(b'"', len(_TYPE_FIRST))] in _LEFT_OUT_TYPES
+    return _ATTACHMENT(line) is not None
 
 
 def _codex(record: dict[str, Any]) -> bool:
