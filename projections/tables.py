@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterable, Sequence
+from inspect import Parameter, signature
 from typing import Any, Generic, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import asyncpg
@@ -109,12 +110,17 @@ def _array_literal(values: Iterable[Any] | None) -> str | None:
 class StoredTable(Generic[RowT]):
     """One generation of one table: its statements and how its rows travel.  Made by `describe`."""
 
-    __slots__ = ("columns", "copy_columns", "key_types", "load_sql", "name", "table", "upsert_sql")
+    __slots__ = ("columns", "load_sql", "name", "positional", "table", "upsert_sql")
 
     def __init__(self, table: Table[RowT], generation: int, columns: Sequence[Column]) -> None:
         self.table = table
         self.name = stored_name(table.name, generation)
         self.columns = tuple(columns)
+        taken = signature(table.row).parameters.values()
+        # Whether a record's values, as they are and in their order, make a row.
+        self.positional = not any(part.kind is Parameter.KEYWORD_ONLY for part in taken) and all(
+            column.load is None for column in columns
+        )
         by_name = {column.name: column for column in columns}
         full = f'{SCHEMA}."{self.name}"'
         names = ", ".join(f'"{column.name}"' for column in columns)
@@ -149,6 +155,8 @@ class StoredTable(Generic[RowT]):
         found = await connection.fetch(self.load_sql, *(list(part) for part in zip(*keys, strict=True)))
         loaders = [(column.name, column.load) for column in self.columns if column.load is not None]
         make = self.table.row
+        if self.positional:
+            return [make(*record) for record in found]
         rows: list[RowT] = []
         for record in found:
             values = dict(record)

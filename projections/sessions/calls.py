@@ -172,19 +172,19 @@ def fold_tool_call(work: Work, seen: ToolCalled) -> None:
     Status moves up only: requested, succeeded, failed, denied.  A hook may say that a call succeeded whose exit code only
     the transcript knows, and a denied call looks failed to the transcript.
     """
-    rows, at = work.rows, work.at(seen.at)
-    tool_use_id = ident(seen.tool_use_id)
-    row = rows.get(TOOL_CALL, (work.org, work.lid, tool_use_id))
+    rows, llm, at = work.rows, work.llm, work.at(seen.at)
+    key = (work.org, work.lid, ident(seen.tool_use_id))
+    row = rows.get(TOOL_CALL, key)
     was = tool_counts(row)
     if row is None:
-        row = ToolCallRow(work.org, work.lid, tool_use_id, at, stand_in=seen.stand_in)
+        row = ToolCallRow(*key, at, stand_in=seen.stand_in)
     elif at < row.at:
         row.at = at
-    name = seen.name
+    name, status = seen.name, seen.status
     if name is not None and name != row.name:
         row.name = larger(row.name, short(name))
-    if STATUS_RANK.get(seen.status, 0) > STATUS_RANK[row.status]:
-        row.status = seen.status
+    if status is not None and STATUS_RANK.get(status, 0) > STATUS_RANK[row.status]:
+        row.status = status
     agent_rank = 3 if work.channel == HOOK else 2 if seen.agent_id is None else 1
     if agent_rank > row.agent_rank:
         row.agent_id, row.agent_rank = ident(seen.agent_id) if seen.agent_id else None, agent_rank
@@ -195,7 +195,7 @@ def fold_tool_call(work: Work, seen: ToolCalled) -> None:
         row.lines_added = max(row.lines_added, bounded(seen.lines_added) or 0)
         row.lines_removed = max(row.lines_removed, bounded(seen.lines_removed) or 0)
     rows.put(TOOL_CALL, row)
-    count_tool(work.llm, was, row)
+    count_tool(llm, was, row)
 
 
 def _take_tool_details(row: ToolCallRow, seen: ToolCalled) -> None:

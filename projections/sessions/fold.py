@@ -89,9 +89,9 @@ class SessionsFold:
 
     def touches(self, recorded: Recorded) -> list[Touch]:
         """Every row that the fold of this event may get."""
-        event = recorded.event
+        event: Any = recorded.event
         org = recorded.org_id
-        if not isinstance(event, ChannelFact):
+        if type(event) not in CHANNELS:  # quicker than isinstance, which asks the metaclass
             return [(SESSION, (org, ident(event.session_id)))] if isinstance(event, LIFE) else []
         lid = ident(event.llm_session_id)
         own = (org, lid)
@@ -110,8 +110,8 @@ class SessionsFold:
 
     def fold(self, rows: Rows, recorded: Recorded) -> None:
         """Apply one event; one at or below the conversation's last position changes nothing."""
-        event = recorded.event
-        if isinstance(event, ChannelFact):
+        event: Any = recorded.event
+        if type(event) in CHANNELS:
             read = self._memo.pop(recorded.position, None)
             told = read[1] if read is not None and read[0] is recorded else self._observe(event)
             self._fold_fact(rows, recorded, event, told)
@@ -347,8 +347,8 @@ def _leave_default(rows: Rows, llm: LlmSessionRow) -> None:
 
 def notice(recorded: Recorded) -> dict[str, Any] | None:
     """What a live stream may say about an event: ids, kinds and times, never text."""
-    event = recorded.event
-    if isinstance(event, ChannelFact):
+    event: Any = recorded.event
+    if type(event) in CHANNELS:
         return {
             "type": recorded.type,
             "position": recorded.position,

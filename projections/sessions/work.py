@@ -12,6 +12,8 @@ from projections.base import Rows
 from projections.sessions.merge import CLOCK_AHEAD_MAX
 from projections.sessions.tables import LlmSessionRow, PromptRow, TallyRow, ToolCallRow
 
+TOOL_COUNTS = ("tool_calls", "tool_failures", "tool_denials")
+STAND_IN_TOOL_COUNTS = ("stand_in_tool_calls", "stand_in_tool_failures", "stand_in_tool_denials")
 HOOK, TELEMETRY, TRANSCRIPT = "hook", "telemetry", "transcript"
 
 
@@ -57,10 +59,10 @@ def count_tool(llm: LlmSessionRow, was: tuple[int, int, int, int, int], row: Too
     now = tool_counts(row)
     if was == now:
         return
-    prefix = "stand_in_" if row.stand_in else ""
-    for name, before, after in zip(("tool_calls", "tool_failures", "tool_denials"), was, now, strict=False):
+    names = STAND_IN_TOOL_COUNTS if row.stand_in else TOOL_COUNTS
+    for name, before, after in zip(names, was, now, strict=False):
         if before != after:
-            _add(llm, prefix + name, after - before)
+            _add(llm, name, after - before)
     llm.tool_lines_added += now[3] - was[3]
     llm.tool_lines_removed += now[4] - was[4]
 

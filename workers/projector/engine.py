@@ -21,6 +21,7 @@ from projections.tables import StoredTable
 log = structlog.get_logger("projector")
 
 ROWS_MAX = 50_000  # rows kept in memory between batches, per projection
+_encode = msgspec.json.Encoder().encode
 SEEN_MAX = 1_000_000  # keys of a new generation remembered, so that new rows need not be asked for
 
 
@@ -157,6 +158,11 @@ class Engine:
         """How many rows must be written."""
         return self._rows.changed()
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether there is nothing to write."""
+        return self._rows.changed() == 0
+
     async def write(self, connection: Connection, *, bulk: bool = False) -> int:
         """Write changed rows; how many.  `bulk` copies those known to be new: only for who is alone on the generation."""
         written = 0
@@ -188,14 +194,20 @@ class Engine:
         self._absent.clear()
 
 
-def notices_of(projection: Projection, events: Sequence[Recorded]) -> list[tuple[UUID, dict[str, Any]]]:
-    """What to announce about `events`, equal notices once.  One that cannot be made is logged: rows matter more."""
-    found: dict[bytes, tuple[UUID, dict[str, Any]]] = {}
+def notices_of(projection: Projection, events: Sequence[Recorded]) -> list[tuple[UUID, msgspec.Raw]]:
+    """What to announce about `events`, as JSON, equal notices once.
+
+    One that cannot be made is logged: rows matter more.
+    """
+    found: dict[tuple[UUID, bytes], None] = {}
+    notice_of, reads = projection.notice, projection.reads
     for recorded in events:
+        if reads is not None and type(recorded.event) not in reads:
+            continue
         try:
-            notice = projection.notice(recorded)
+            notice = notice_of(recorded)
             if notice is not None:
-                found[recorded.org_id.bytes + msgspec.json.encode(notice)] = (recorded.org_id, notice)
+                found[recorded.org_id, _encode(notice)] = None
         except Exception as error:  # noqa: BLE001
             log.warning("projector.notice_failed", position=recorded.position, error=f"{type(error).__name__}: {error}")
-    return list(found.values())
+    return [(org_id, msgspec.Raw(text)) for org_id, text in found]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -108,12 +107,12 @@ class Feed:
         self._last = last
         self._window.push(first, last, message.data)
 
-    async def announce(self, projection: str, position: int, notices: Sequence[tuple[UUID, dict[str, Any]]]) -> None:
+    async def announce(self, projection: str, position: int, notices: Sequence[tuple[UUID, msgspec.Raw]]) -> None:
         """Tell live readers, one subject per organization, what can now be read.  Best effort."""
         client = self._client
         if client is None or not notices:
             return
-        by_org: dict[UUID, list[dict[str, Any]]] = {}
+        by_org: dict[UUID, list[msgspec.Raw]] = {}
         for org_id, notice in notices:
             by_org.setdefault(org_id, []).append(notice)
         try:

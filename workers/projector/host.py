@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
+import msgspec
 import structlog
 
 import projections
@@ -37,7 +37,7 @@ QUICK_S = 10.0  # Postgres was ahead of NATS: the relay may be down, so look mor
 CONTROL_S = 1.0  # between looks at what operators and other instances did
 NEWER_S = 5.0
 CONTENTION_S = 0.5
-CONNECTIONS_PER_PROJECTION = 3
+CONNECTIONS_PER_PROJECTION = 4
 _FILL_LOCKS = 0x637266  # first half of the advisory lock of whoever fills a generation of a projection
 
 
@@ -85,7 +85,7 @@ async def workshop(settings: Settings, count: int) -> AsyncGenerator[Workshop]:
         await close_pool(pool)
 
 
-async def silent(_: str, __: int, ___: Sequence[tuple[UUID, dict[str, Any]]]) -> None:
+async def silent(_: str, __: int, ___: Sequence[tuple[UUID, msgspec.Raw]]) -> None:
     """Announce nothing: a rebuild tells no news."""
 
 
@@ -164,6 +164,7 @@ class Host:
         finally:
             self._shop.window.listeners.discard(wake)
             self._positions.pop(name, None)
+            await runner.close()
 
     async def _step(self, runner: Runner, source: Source, name: str, wake: asyncio.Event, stop: asyncio.Event) -> bool:
         """Fold what is there, or wait for more; False when the checkpoint must be looked at."""

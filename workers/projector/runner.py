@@ -6,11 +6,13 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
+from asyncpg.pool import PoolConnectionProxy
 
 from eventstore.database import Connection, Pool
 from eventstore.port import Recorded
@@ -33,7 +35,13 @@ FLIP_EVENTS_MAX = 2_000  # the last events before a flip are folded while the li
 FLIP_LOCK_MS = 1_000
 SECOND_TRY_S = 0.2
 
-Announce: TypeAlias = Callable[[str, int, Sequence[tuple[UUID, dict[str, Any]]]], Awaitable[None]]
+Announce: TypeAlias = Callable[[str, int, Sequence[tuple[UUID, msgspec.Raw]]], Awaitable[None]]
+
+# A runner's statements find rows by their keys and nothing else, so one plan serves for ever, whatever statistics said when
+# the tables were empty; planning an upsert of 77 columns anew would cost more than running it.  The pool resets all this.
+_BY_KEY = """
+SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off
+"""
 
 _TRANSIENT_CLASSES = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 
@@ -90,9 +98,18 @@ class Runner:
     """One generation.  Not for two tasks at once; two runners of the same generation are safe, one of them loses."""
 
     def __init__(
-        self, pool: Pool, projection: Projection, generation: int, position: int, engine: Engine, announce: Announce
+        self,
+        pool: Pool,
+        held: PoolConnectionProxy[asyncpg.Record],
+        projection: Projection,
+        generation: int,
+        position: int,
+        engine: Engine,
+        announce: Announce,
     ) -> None:
+        """`held` is a connection of `pool` for the rows of this generation alone; `close` gives it back."""
         self._pool = pool
+        self._held = held
         self._projection = projection
         self._engine = engine
         self._announce = announce
@@ -126,7 +143,7 @@ class Runner:
             await self._failed(broken.position, getattr(broken, "error", ""))
         last = events[-1].position
         try:
-            await self._engine.fold(events, self._pool)
+            await self._engine.fold(events, self._held)
             written = await self._commit(last, bulk=False)
         except Exception as error:
             self._engine.forget()
@@ -146,8 +163,11 @@ class Runner:
         )
 
     async def _commit(self, position: int, *, bulk: bool) -> int:
-        async with self._pool.acquire() as connection, connection.transaction():
-            written = await self._write(connection, position, bulk=bulk)
+        if self._engine.unchanged:
+            written = await self._write(self._held, position, bulk=bulk)  # one statement is a transaction of its own
+        else:
+            async with self._held.transaction():
+                written = await self._write(self._held, position, bulk=bulk)
         self._engine.committed()
         self.position = position
         return written
@@ -203,7 +223,7 @@ class Runner:
                     raise FoldError(broken.position, broken.error)  # noqa: TRY301
                 if not events:
                     break
-                await self._engine.fold(events, self._pool)
+                await self._engine.fold(events, self._held)
                 last, count = events[-1].position, count + len(events)
             if count:
                 await self._commit(last, bulk=True)
@@ -231,10 +251,11 @@ class Runner:
         return items
 
     async def close(self) -> None:
-        """Drop a page that is on its way."""
+        """Drop a page that is on its way and give the connection back."""
         if self._ahead is not None:
             await discard(self._ahead[1])
             self._ahead = None
+        await self._pool.release(self._held)
 
     async def flip(self, source: Source) -> bool:
         """Fold what the live generation is ahead and let readers see this one, in one transaction that the live projector
@@ -242,7 +263,8 @@ class Runner:
         """
         name = self._projection.name
         self._engine.forget()
-        async with self._pool.acquire() as connection, connection.transaction():
+        connection = self._held
+        async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = {FLIP_LOCK_MS}")
             await control.lock_projection(connection, name)
             live = await connection.fetchrow(
@@ -282,9 +304,14 @@ async def make_runner(
     Raises:
         LookupError: its tables do not fit the projection.
     """
-    async with pool.acquire() as connection:
-        stored = await describe_all(connection, projection, generation)
+    held = await pool.acquire()
+    try:
+        stored = await describe_all(held, projection, generation)
+        await held.execute(_BY_KEY)
+    except BaseException:
+        await pool.release(held)
+        raise
     engine = Engine(projection, stored, texts, FILL_ROWS_MAX) if filling else Engine(projection, stored, texts)
     if filling and position == 0:
         engine.starts_empty()
-    return Runner(pool, projection, generation, position, engine, announce)
+    return Runner(pool, held, projection, generation, position, engine, announce)
