@@ -115,7 +115,8 @@ def _shown(value: Any) -> str:
 def hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace values of secret-sounding fields, and keys, passwords in URLs and bearer tokens anywhere in text."""
     for name, value in event.items():
-        event[name] = _hidden(name, value)
+        if type(value) is not int and type(value) is not float:
+            event[name] = _hidden(name, value)
     return event
 
 
@@ -137,7 +138,9 @@ def _is_secret(name: str) -> bool:
 
 def _hidden(name: str, value: Any) -> Any:
     """Numbers may bear such names: `input_tokens` is a count."""
-    return HIDDEN if value and isinstance(value, str | bytes) and _is_secret(name) else _clean(value)
+    if isinstance(value, str):
+        return HIDDEN if value and _is_secret(name) else clean_text(value)
+    return HIDDEN if value and isinstance(value, bytes) and _is_secret(name) else _clean(value)
 
 
 def _clean(value: Any) -> Any:
@@ -154,6 +157,8 @@ def _clean(value: Any) -> Any:
 
 def _traceback_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Render the exception before secrets are hidden, so that they are hidden in it too."""
+    if "exc_info" not in event:
+        return event
     return structlog.processors.format_exc_info(structlog.get_logger(), "", event)
 
 

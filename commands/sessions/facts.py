@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
 from msgspec import convert
 
 from commands.bus import Principal
-from domain.kernel import Event, FactIds, Sealed, Stream
+from domain.kernel import STREAM_IDS_MAX, Event, FactIds, Sealed, Stream
 from domain.organizations.events import PersonObserved
 from domain.sessions.coerce import part
 from domain.sessions.split import Cut, content_text
@@ -87,13 +88,19 @@ def usable_id(value: Any) -> bool:
     return type(value) is str and 0 < len(value) <= ID_CHARS_MAX and value.isprintable()
 
 
+@lru_cache(maxsize=STREAM_IDS_MAX)
+def _ids(org: int, kind: str, ident: str) -> FactIds:
+    return FactIds(Stream(kind, ident).uuid(UUID(int=org)))
+
+
 class Group:
     """The facts of one stream."""
 
     __slots__ = ("_id_of", "events", "ids", "indexes", "repeated")
 
-    def __init__(self, stream_id: UUID) -> None:
-        self._id_of = FactIds(stream_id).of
+    def __init__(self, id_of: Callable[[str], str]) -> None:
+        """`id_of` makes the id of a fact out of its natural key."""
+        self._id_of = id_of
         self.events: list[NewEvent] = []
         self.indexes: list[int] = []
         self.ids: set[str] = set()
@@ -124,7 +131,7 @@ class Batch:
         """The group of the stream `kind:ident`."""
         group = self._groups.get((kind, ident))
         if group is None:
-            group = self._groups[kind, ident] = Group(Stream(kind, ident).uuid(self._org_id))
+            group = self._groups[kind, ident] = Group(_ids(self._org_id.int, kind, ident).of)
         return group
 
     async def commit(self, store: EventStore, principal: Principal, people: People) -> tuple[set[int], int]:
