@@ -16,19 +16,20 @@ import structlog
 from litestar import Litestar, Request, Router, get
 from litestar.datastructures import State
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 import api
 import projections
 from api import permissions, streams
-from api.auth import Authenticator, guard
+from api.auth import QUERY_KEY, Authenticator, guard
 from api.bus import Bus
 from api.documents import StructSchemas
 from api.edge import Application
 from api.errors import HANDLERS
 from api.limits import RateLimiter
 from api.metrics import Metrics
+from api.page import PlainPage
 from api.services import Services
 from api.streams import Hub
 from domain.discover import collect
@@ -85,6 +86,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 def _openapi() -> OpenAPIConfig:
     schemes: dict[str, SecurityScheme | Reference] = {
         "apiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+        "apiKeyInQuery": SecurityScheme(type="apiKey", name=QUERY_KEY, security_scheme_in="query"),
         "bearer": SecurityScheme(type="http", scheme="bearer"),
     }
     return OpenAPIConfig(
@@ -92,9 +94,9 @@ def _openapi() -> OpenAPIConfig:
         version=VERSION,
         description="What AI coding agents do in a team: sessions, costs, history. Send an API key with every request.",
         path="/docs",
-        render_plugins=[SwaggerRenderPlugin(path="/swagger"), JsonRenderPlugin()],
+        render_plugins=[PlainPage(path="/page"), JsonRenderPlugin()],
         components=Components(security_schemes=schemes),
-        security=[{"apiKey": []}, {"bearer": []}],
+        security=[{"apiKey": []}, {"bearer": []}, {"apiKeyInQuery": []}],
         use_handler_docstrings=True,
     )
 

@@ -43,8 +43,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/docs"): PUBLIC,
     ("GET", "/docs/{path}"): PUBLIC,
     ("GET", "/docs/openapi.json"): PUBLIC,
-    ("GET", "/docs/swagger"): PUBLIC,
-    ("GET", "/docs/oauth2-redirect.html"): PUBLIC,
+    ("GET", "/docs/page"): PUBLIC,
     ("GET", "/schema/openapi.json"): PUBLIC,
     # the agent's side: three channels
     ("POST", f"{_T}/observability/events"): INGEST,
