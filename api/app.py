@@ -116,7 +116,8 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics) -> AsyncGen
             metrics.nats_connected.set(int(up))
             hub.connected(up)
 
-        bus = Bus(settings.nats_url, hub.on_notice, on_state)
+        auth = Authenticator(lambda key_id: find_key(pool, key_id))
+        bus = Bus(settings.nats_url, hub.on_notice, on_state, auth.revoke)
         bus.start()
         stack.push_async_callback(bus.close)
         store = PostgresStore(url, Mapper(keyring), pool=pool, on_commit=bus.poke, on_batch=metrics.on_batch)
@@ -130,7 +131,7 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics) -> AsyncGen
             keyring=keyring,
             bus=bus,
             hub=hub,
-            auth=Authenticator(lambda key_id: find_key(pool, key_id)),
+            auth=auth,
             limiter=RateLimiter(settings.rate_limit_per_s),
             metrics=metrics,
             notice=notice_of(streams.PROJECTION),

@@ -24,8 +24,9 @@ from commands.bus import Principal
 from commands.organizations import key_hash, key_id_of
 from projections.directory import KeyFound
 
-KNOWN_TTL_S = 5.0  # a revoked key works no longer than this in a process that has just seen it
+KNOWN_TTL_S = 5.0  # a revoked key works no longer than this where no notice of it arrived
 UNKNOWN_TTL_S = 1.0
+REVOKED_TTL_S = 3600.0  # by then the directory knows
 CACHED_KEYS_MAX = 10_000
 KEY_CHARS_MAX = 200
 QUERY_KEY = "api_key"
@@ -68,17 +69,27 @@ class Authenticator:
         """Ask the directory again next time."""
         self._cache.pop(key_id, None)
 
+    def revoke(self, key_id: UUID) -> None:
+        """Refuse the key from now on, whatever the directory says while it catches up."""
+        self._cache.pop(key_id, None)
+        self._remember(key_id, self._clock() + REVOKED_TTL_S, None)
+
     async def _find(self, key_id: UUID) -> KeyFound | None:
         now = self._clock()
         cached = self._cache.get(key_id)
         if cached is not None and cached[0] > now:
             return cached[1]
         found = await self._lookup(key_id)
-        self._cache.pop(key_id, None)
-        self._cache[key_id] = (now + (KNOWN_TTL_S if found else UNKNOWN_TTL_S), found)
+        if (meanwhile := self._cache.pop(key_id, None)) is not None and meanwhile[0] > now + KNOWN_TTL_S:
+            self._remember(key_id, *meanwhile)  # it was revoked while we asked
+            return None
+        self._remember(key_id, now + (KNOWN_TTL_S if found else UNKNOWN_TTL_S), found)
+        return found
+
+    def _remember(self, key_id: UUID, until: float, found: KeyFound | None) -> None:
+        self._cache[key_id] = (until, found)
         if len(self._cache) > CACHED_KEYS_MAX:
             self._cache.popitem(last=False)
-        return found
 
 
 def invalid_key() -> ApiError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 import nats
 import structlog
@@ -13,6 +14,7 @@ from nats.aio.msg import Msg
 
 POKE_SUBJECT = "crewkit.poke"
 NOTICES_SUBJECT = "crewkit.notices.*"
+REVOKED_SUBJECT = "crewkit.keys.revoked"  # payload: the id of an API key, hex
 RETRY_S = 2.0
 CONNECT_S = 2
 CLOSE_S = 2.0
@@ -25,10 +27,17 @@ OnNotice = Callable[[str, bytes], Awaitable[None]]
 class Bus:
     """A connection that is made, and made again, in the background."""
 
-    def __init__(self, url: str | None, on_notice: OnNotice, on_state: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        on_notice: OnNotice,
+        on_state: Callable[[bool], None],
+        on_revoked: Callable[[UUID], None] = lambda _: None,
+    ) -> None:
         self._url = url
         self._on_notice = on_notice
         self._on_state = on_state
+        self._on_revoked = on_revoked
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._poking: asyncio.Task[None] | None = None
@@ -65,6 +74,7 @@ class Bus:
                     reconnected_cb=self._back,
                 )
                 await self._client.subscribe(NOTICES_SUBJECT, cb=self._notice)
+                await self._client.subscribe(REVOKED_SUBJECT, cb=self._revocation)
             except Exception as error:  # noqa: BLE001  whatever it was, trying again is the answer
                 _log.warning("nats.unreachable", error=type(error).__name__, retry_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)
@@ -75,6 +85,19 @@ class Bus:
 
     async def _notice(self, message: Msg) -> None:
         await self._on_notice(message.subject.rpartition(".")[2], message.data)
+
+    async def _revocation(self, message: Msg) -> None:
+        with contextlib.suppress(ValueError):  # whatever else it is, it is no key of ours
+            self._on_revoked(UUID(message.data.decode("ascii", "replace")))
+
+    async def revoked(self, key_id: UUID) -> None:
+        """Tell the other processes to refuse a key at once.  Failing is fine: they ask the directory every few seconds."""
+        if self._client is None or not self.connected:
+            return
+        try:
+            await asyncio.wait_for(self._client.publish(REVOKED_SUBJECT, key_id.hex.encode()), CLOSE_S)
+        except Exception as error:  # noqa: BLE001  see above
+            _log.warning("revocation.untold", error=type(error).__name__)
 
     async def _lost(self) -> None:
         self._on_state(False)

@@ -14,6 +14,7 @@ from api.answers import INGEST_HEADERS, INGESTED, POSITION, accepted, body_of, j
 from api.auth import base_path, principal_of
 from api.bodies import read_body, read_json
 from api.errors import ApiError
+from api.idempotency import idempotency_key
 from api.paths import checked_id
 from api.reading import bare, envelopes
 from api.services import services_of
@@ -22,8 +23,6 @@ from domain.sessions.events import Context
 from schemas.ingest import HookBatch, IngestAnswer
 from schemas.lifecycle import EndSession, SessionChanged, StartSession
 
-COMMAND_ID_CHARS_MAX = 200
-
 _start = msgspec.json.Decoder(StartSession)
 _end = msgspec.json.Decoder(EndSession)
 AnyRequest = Request[Any, Any, Any]
@@ -31,13 +30,8 @@ AnyRequest = Request[Any, Any, Any]
 
 def _command_id(request: AnyRequest) -> str | None:
     """`Idempotency-Key`, bound to the route, so that one key used twice for different wishes cannot mix them up."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return None
-    if not key or len(key) > COMMAND_ID_CHARS_MAX or not key.isprintable():
-        message = f"Idempotency-Key: expected 1 to {COMMAND_ID_CHARS_MAX} printable characters"
-        raise ApiError(400, message, details={"field": "Idempotency-Key"})
-    return f"{request.method} {request.url.path} {key}"
+    key = idempotency_key(request)
+    return None if key is None else f"{request.method} {request.url.path} {key}"
 
 
 async def ingest(request: AnyRequest, session_id: str | None) -> IngestAnswer:

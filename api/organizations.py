@@ -14,10 +14,13 @@ from api.answers import body_of, json_answer
 from api.auth import base_path, principal_of
 from api.bodies import read_json
 from api.fresh import wait_until_fresh
+from api.idempotency import idempotency_key
 from api.services import services_of
 from commands import organizations as commands
+from commands.organizations import KeyIssued, KeyKnown
 from projections import directory
 from projections.directory import ApiKeyRow
+from projections.freshness import wait_for
 from schemas.organizations import ApiKeyPage, ApiKeyView, IssuedApiKey, NewApiKey
 
 _new_key = msgspec.json.Decoder(NewApiKey)
@@ -44,21 +47,23 @@ def _view(row: ApiKeyRow, base: str) -> ApiKeyView:
 
 @post("/api/v1/{organization_id:str}/api_keys", summary="Make an API key", operation_class=body_of(NewApiKey))
 async def issue(request: Request[Any, Any, Any], organization_id: FromPath[str]) -> Response[IssuedApiKey]:  # noqa: ARG001
-    """The key's text is told in this answer and never again."""
+    """The key's text is told in this answer and never again; with an `Idempotency-Key` a repeat makes no second key."""
     body = await read_json(request, _new_key)
     services, principal = services_of(request), principal_of(request)
-    issued = await commands.issue(
-        services.store,
-        principal.org_id,
-        body.person_id or principal.person_id,
-        body.label,
-        body.scopes,
-        expires_at=body.expires_at,
-        meta=principal.meta(),
-    )
+    once = idempotency_key(request)
+    wish = (services.store, principal.org_id, body.person_id or principal.person_id, body.label, body.scopes)
+    issued: KeyIssued | KeyKnown
+    if once is None:
+        issued = await commands.issue(*wish, expires_at=body.expires_at, meta=principal.meta())
+    else:
+        issued = await commands.issue_once(
+            *wish, idempotency_key=once, expires_at=body.expires_at, meta=principal.meta()
+        )
+    repeated = isinstance(issued, KeyKnown)
     answer = IssuedApiKey(
         key_id=issued.key_id,
-        key=issued.key,
+        key=None if isinstance(issued, KeyKnown) else issued.key,
+        repeated=repeated,
         label=body.label,
         scopes=issued.scopes,
         issued_at=issued.issued_at,
@@ -66,7 +71,9 @@ async def issue(request: Request[Any, Any, Any], organization_id: FromPath[str])
         position=issued.position,
         links={"self": f"{base_path(request)}/api_keys/{issued.key_id}"},
     )
-    return json_answer(answer, 201, position=issued.position, headers={"Cache-Control": "no-store"})
+    return json_answer(
+        answer, 200 if repeated else 201, position=issued.position, headers={"Cache-Control": "no-store"}
+    )
 
 
 @get("/api/v1/{organization_id:str}/api_keys", summary="List API keys")
@@ -84,13 +91,16 @@ async def revoke(
     organization_id: FromPath[str],  # noqa: ARG001
     key_id: FromPath[UUID],
 ) -> Response[None]:
-    """The key stops working within seconds, for ever.  Revoking twice is no error."""
+    """The key stops working at once, for ever.  Revoking twice is no error."""
     services, principal = services_of(request), principal_of(request)
     position = await commands.revoke_key(services.store, principal.org_id, key_id, meta=principal.meta())
-    services.auth.forget(key_id)
+    services.auth.revoke(key_id)
+    await services.bus.revoked(key_id)
     headers: dict[str, str] = {}
     if position is not None:
         headers["Crewkit-Position"] = str(position)
+        # Processes that the notice does not reach ask the directory again after a few seconds: it must know by then.
+        await wait_for(services.pool, directory.PROJECTION.name, position, services.settings.read_after_wait_s)
     return Response(None, status_code=204, headers=headers)
 
 

@@ -12,7 +12,9 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 
 from commands.bus import transact
+from domain.kernel import DomainError
 from domain.organizations import decide
+from domain.organizations.events import ApiKeyIssued
 from eventstore.port import Claim, EventStore, Meta
 
 SLUG_CLAIM = "organization.slug"
@@ -31,6 +33,21 @@ class KeyIssued(msgspec.Struct, frozen=True, kw_only=True):
     scopes: list[str]
     issued_at: datetime
     position: int
+
+
+class KeyKnown(msgspec.Struct, frozen=True, kw_only=True):
+    """What a repeat of a wish is told: the key that the first one made, never its text."""
+
+    key_id: UUID
+    scopes: list[str]
+    issued_at: datetime
+    position: int
+
+
+class KeyDiffersError(DomainError):
+    """The same idempotency key came with another wish."""
+
+    code = "conflict"
 
 
 def new_key(key_id: UUID) -> str:
@@ -133,6 +150,42 @@ async def issue(
     if issued is None:  # a random id met an existing one
         raise AssertionError("a fresh key id exists already")
     return issued
+
+
+async def issue_once(
+    store: EventStore,
+    org_id: UUID,
+    person_id: UUID,
+    label: str,
+    scopes: Sequence[str],
+    *,
+    idempotency_key: str,
+    expires_at: datetime | None = None,
+    meta: Meta | None = None,
+) -> KeyIssued | KeyKnown:
+    """As `issue`, at most once per organization and `idempotency_key`.
+
+    Raises:
+        InvalidFieldError: label, scopes or expiry cannot be accepted.
+        KeyDiffersError: the first wish of that key asked for something else.
+    """
+    key_id = uuid5(org_id, f"api key {hashlib.sha256(idempotency_key.encode()).hexdigest()}")
+    used = meta or Meta(actor="system:operator")
+    issued = await _issue(store, org_id, key_id, person_id, label, scopes, meta=used, expires_at=expires_at)
+    if issued is not None:
+        return issued
+    first = (await store.read_stream(org_id, decide.key_stream(key_id), after=0, limit=1))[0]
+    told = first.event
+    if not isinstance(told, ApiKeyIssued):
+        raise TypeError("the stream of a key begins with its issue")
+    if (told.label, told.scopes, told.person_id, told.expires_at) != (
+        label,
+        sorted(set(scopes)),
+        person_id,
+        expires_at,
+    ):
+        raise KeyDiffersError("this Idempotency-Key was used for another API key", field="Idempotency-Key")
+    return KeyKnown(key_id=key_id, scopes=told.scopes, issued_at=told.issued_at, position=first.position)
 
 
 async def revoke_key(store: EventStore, org_id: UUID, key_id: UUID, *, meta: Meta | None = None) -> int | None:

@@ -32,10 +32,11 @@ class ApiKeyView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IssuedApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to making a key.  `key` is told this once."""
+    """The answer to making a key.  `key` is told once: a repeat with the same `Idempotency-Key` says so and holds null."""
 
     key_id: UUID
-    key: str
+    key: str | None
+    repeated: bool
     label: str
     scopes: list[str]
     issued_at: datetime
