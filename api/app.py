@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import os
 import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -66,7 +67,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     used = settings or settings_module.load()
     if used.database_url is None:
         raise ValueError("CREWKIT_DATABASE_URL: expected the URL of a Postgres database")
-    metrics = Metrics()
+    metrics = Metrics(str(os.getpid()) if used.api_workers > 1 else None)
     app = Application(
         route_handlers=[*collect(api, Router), openapi_document],
         lifespan=[lambda app: _open(app, used, metrics)],

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.registry import Collector
+
+WORKER_LABEL = "worker"
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Metrics:
-    """One registry per application, so that several can live in one test process."""
+class _Labelled(Collector):
+    """The metrics of `registry`, each sample with one label more."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry, worker: str) -> None:
+        self._registry = registry
+        self._worker = worker
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [
+                sample._replace(labels={**sample.labels, WORKER_LABEL: self._worker}) for sample in metric.samples
+            ]
+            yield metric
+
+
+class Metrics:
+    """One registry per application, so that several can live in one test process.
+
+    `worker` names the process where several share a port: each scrape is answered by one of them, so their numbers must be
+    series of their own; under one name a counter would seem to run backwards.
+    """
+
+    def __init__(self, worker: str | None = None) -> None:
         self.registry = CollectorRegistry()
+        self._worker = worker
         self.requests = Counter(
             "crewkit_http_requests",
             "Requests answered, by route template, method and status",
@@ -67,4 +91,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The process's own numbers in Prometheus text format."""
-        return generate_latest(self.registry)
+        if self._worker is None:
+            return generate_latest(self.registry)
+        shown = CollectorRegistry()
+        shown.register(_Labelled(self.registry, self._worker))
+        return generate_latest(shown)
