@@ -80,7 +80,9 @@ class Authenticator:
         if cached is not None and cached[0] > now:
             return cached[1]
         found = await self._lookup(key_id)
-        if (meanwhile := self._cache.pop(key_id, None)) is not None and meanwhile[0] > now + KNOWN_TTL_S:
+        meanwhile = self._cache.pop(key_id, None)
+        # A later question of another request may have been answered first; only "unknown" for that long means revoked.
+        if meanwhile is not None and meanwhile[1] is None and meanwhile[0] > now + KNOWN_TTL_S:
             self._remember(key_id, *meanwhile)  # it was revoked while we asked
             return None
         self._remember(key_id, now + (KNOWN_TTL_S if found else UNKNOWN_TTL_S), found)
