@@ -106,6 +106,8 @@ class Projection:
     `version` rises when tables or fold change: the runtime then fills a new generation from position 0 and flips.  `ddl` is
     SQL that creates the generation's tables; `{g}` in it stands for the generation number (table `session` is stored as
     `session__g{g}` and read through the view `session`).  `notice` names what to announce after a batch is committed.
+    `erase` is SQL that forgets what the tables say in plain about person $2 of organization $1 (`{g}` as in `ddl`); the runtime
+    runs it in the transaction that passes the person's `subject.shredded`, after which nothing of theirs can be opened.
     `reads` are the event classes it is about: the runtime hands it no others, so those cost it nothing.  None: all.
 
     A fold that reads sealed text gives `bind`: the runtime calls it once per process with its `Services` and runs the
@@ -113,7 +115,7 @@ class Projection:
     Unbound, such a projection folds as if nothing could be opened.
     """
 
-    __slots__ = ("_bind", "ddl", "fold", "name", "notice", "reads", "tables", "touches", "version")
+    __slots__ = ("_bind", "ddl", "erase", "fold", "name", "notice", "reads", "tables", "touches", "version")
 
     def __init__(
         self,
@@ -125,6 +127,7 @@ class Projection:
         touches: Callable[[Recorded], Iterable[tuple[Table[Any], Key]]],
         fold: Callable[[Rows, Recorded], None],
         reads: Iterable[type[Event]] | None = None,
+        erase: str | None = None,
         notice: Callable[[Recorded], dict[str, Any] | None] = lambda _: None,
         bind: Callable[[Services], Projection] | None = None,
     ) -> None:
@@ -135,6 +138,7 @@ class Projection:
         self.touches = touches
         self.fold = fold
         self.reads = None if reads is None else frozenset(reads)
+        self.erase = erase
         self.notice = notice
         self._bind = bind
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from domain.organizations.events import SubjectShredded
 from domain.sessions import observations as seen_
 from domain.sessions.events import (
     ChannelFact,
@@ -69,6 +70,11 @@ QUIET = frozenset(
     }
 )
 LIFE = (SessionStarted, SessionEnded, SessionTimedOut)
+
+# As if the texts had never been opened, which is what a rebuild finds.
+ERASE = """
+UPDATE crewkit.prompt__g{g} SET text = NULL, text_rank = 0 WHERE org_id = $1 AND person_id = $2 AND text IS NOT NULL
+"""
 
 
 def untold(_: Recorded) -> dict[str, Any] | None:
@@ -378,7 +384,8 @@ def build(observe: Observe, pricing: Pricing, open_text: Open = untold) -> Proje
         ddl=(files(__package__ or "projections.sessions") / "schema.sql").read_text(encoding="utf-8"),
         touches=fold.touches,
         fold=fold.fold,
-        reads=(*CHANNELS, *LIFE),
+        reads=(*CHANNELS, *LIFE, SubjectShredded),
+        erase=ERASE,
         notice=notice,
         bind=lambda services: build(observe, pricing, opener(services)),
     )

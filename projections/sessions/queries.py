@@ -19,7 +19,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from projections.sessions.assemble import Parts, detail, live, summary, tree
 from projections.sessions.tables import LlmSessionRow, SessionRow, SubagentRow
-from projections.sessions.totals import COUNTED, TOTALS, CallTotals, micros
+from projections.sessions.totals import COUNTED, SWITCHES, TOTALS, CallTotals, micros, several_models
 from schemas.sessions import (
     OrganizationLive,
     SessionDetail,
@@ -260,16 +260,6 @@ async def stale_sessions(connection: Connection, heard_before: datetime, limit: 
     return [Stale(*record) for record in found]
 
 
-async def erase_texts(connection: Connection, org_id: UUID, person_id: UUID) -> int:
-    """Delete the prompt texts of an erased person, as crewkit_worker; how many.  A rebuild cannot bring them back."""
-    done = await connection.execute(
-        "UPDATE crewkit.prompt SET text = NULL WHERE org_id = $1 AND person_id = $2 AND text IS NOT NULL",
-        org_id,
-        person_id,
-    )
-    return int(done.rpartition(" ")[2])
-
-
 async def _parts(connection: Connection, org_id: UUID, session_ids: Sequence[str], *, with_tools: bool) -> Parts:
     """Everything below some sessions, in one query per table."""
     parts = Parts()
@@ -287,6 +277,9 @@ async def _parts(connection: Connection, org_id: UUID, session_ids: Sequence[str
         parts.ids.append(llm.llm_session_id)
     for record in await connection.fetch(TOTALS, org_id, parts.ids):
         parts.totals.setdefault(record["llm_session_id"], []).append(CallTotals(*record))
+    if switching := [ident for ident, sums in parts.totals.items() if several_models(sums)]:
+        for record in await connection.fetch(SWITCHES, org_id, switching):
+            parts.switches[record["llm_session_id"]] = record["n"]
     for record in await connection.fetch(_TALLIES, org_id, parts.ids):
         parts.tallies.setdefault(record["llm_session_id"], {})[record["name"]] = int(record["n"])
     for record in await connection.fetch(_TITLES, org_id, parts.ids, TITLE_CHARS_MAX):

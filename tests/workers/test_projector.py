@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 import nats
 import pytest
@@ -31,6 +32,7 @@ from tests.workers.tally import (
 from workers.blocks import FIRST, LAST, LAST_ID, cut
 from workers.log import LogReader
 from workers.projector import Refused, StoppedError, rebuild, retry, run_projector, skip, status
+from workers.projector.runner import is_transient
 from workers.relay import run_relay
 
 pytestmark = pytest.mark.integration
@@ -280,6 +282,32 @@ async def test_a_row_the_database_refuses_is_found_among_its_neighbours(log: Log
     assert (found["position"], found["failed_position"]) == (bad - 1, bad)
     assert "CheckViolationError" in found["error"]
     assert await log.stored() == await log.folded(without=range(bad, 668))
+
+
+async def test_what_the_driver_refuses_is_no_passing_trouble(log: Log) -> None:
+    """A wrong number of arguments fails for ever; the same kind of error on a lost connection passes."""
+    async with log.store.pool.acquire() as connection:
+        with pytest.raises(asyncpg.InterfaceError) as refused:
+            await connection.fetchval("SELECT $1::int", 1, 2)
+        assert not is_transient(refused.value, connection)
+        connection.terminate()
+        with pytest.raises(asyncpg.InterfaceError) as lost:
+            await connection.fetchval("SELECT 1")
+        assert is_transient(lost.value, connection)
+
+
+async def test_tables_that_cannot_be_made_show_as_failed(log: Log, alone: Settings) -> None:
+    """Another projection's table has the name: operators see it, and a rebuild helps once it is gone."""
+    await log.store.pool.execute("CREATE TABLE crewkit.tally__g1 (mine int)")
+    await log.add(50)
+    async with running(run_projector(alone, wanted=[tally()])):
+        await log.has_status("failed")
+        shown = await log.checkpoint()
+        assert "tally__g1" in shown["error"]
+        await log.store.pool.execute("DROP TABLE crewkit.tally__g1")
+        await rebuild(alone, "tally", wanted=tally())
+        await log.reached(await log.add(50))
+    assert await log.stored() == await log.folded()
 
 
 async def test_notices_are_sent_after_the_commit(log: Log, settings: Settings, nats_url: str) -> None:

@@ -85,6 +85,25 @@ async def register(pool: Pool, projection: Projection) -> Standing:
     return Standing(projection.version, 1, 0, RUNNING)
 
 
+async def refuse(pool: Pool, projection: Projection, error: str) -> None:
+    """Show that the first generation's tables cannot be made; once the cause is gone, a rebuild makes the next one."""
+    async with pool.acquire() as connection, connection.transaction():
+        await lock_projection(connection, projection.name)
+        await connection.execute(
+            """INSERT INTO crewkit.projection (name, version, active_generation) VALUES ($1, $2, 1)
+               ON CONFLICT DO NOTHING""",
+            projection.name,
+            projection.version,
+        )
+        await connection.execute(
+            """INSERT INTO crewkit.checkpoint (projection, generation, status, failed_position, error)
+               VALUES ($1, 1, 'failed', 1, $2) ON CONFLICT DO NOTHING""",
+            projection.name,
+            error[:ERROR_CHARS_MAX],
+        )
+    log.error("projector.failed", projection=projection.name, generation=1, error=error)
+
+
 async def _make(connection: Connection, projection: Projection, generation: int, status: str) -> None:
     await create_generation(connection, projection, generation)
     for table in projection.tables:

@@ -82,16 +82,23 @@ class Engine:
     """The rows of one generation of one projection, as far as they are in memory."""
 
     def __init__(
-        self, projection: Projection, stored: dict[str, StoredTable[Any]], texts: OpenedTexts, rows_max: int = ROWS_MAX
+        self,
+        projection: Projection,
+        generation: int,
+        stored: dict[str, StoredTable[Any]],
+        texts: OpenedTexts,
+        rows_max: int = ROWS_MAX,
     ) -> None:
         self.projection = projection
         self.stored = stored
+        self._erase_sql = (projection.erase or "").replace("{g}", str(generation))
         self._texts = texts
         self._rows_max = rows_max
         self._rows = Rows()
         self._settled: defaultdict[Table[Any], set[Key]] = defaultdict(set)  # in memory, or not in the database either
         self._absent: dict[str, set[Key]] = {}  # keys that the database does not hold
         self._seen: set[int] | None = None
+        self._erased: set[tuple[UUID, UUID]] = set()  # organization and person
 
     def starts_empty(self) -> None:
         """The tables hold nothing: a key never met before needs no query.  Hashes are enough, a collision only asks."""
@@ -107,6 +114,12 @@ class Engine:
             events = [recorded for recorded in events if type(recorded.event) in reads]
         if not events:
             return
+        if self.projection.erase is not None:
+            self._erased.update(
+                (recorded.org_id, recorded.event.person_id)
+                for recorded in events
+                if type(recorded.event) is SubjectShredded
+            )
         await self._texts.prepare(events)
         await self._load(events, source)
         fold, rows = self.projection.fold, self._rows
@@ -161,7 +174,7 @@ class Engine:
     @property
     def unchanged(self) -> bool:
         """Whether there is nothing to write."""
-        return self._rows.changed() == 0
+        return self._rows.changed() == 0 and not self._erased
 
     async def write(self, connection: Connection, *, bulk: bool = False) -> int:
         """Write changed rows; how many.  `bulk` copies those known to be new: only for who is alone on the generation."""
@@ -178,19 +191,23 @@ class Engine:
                 await stored.copy(connection, fresh)
                 rows = rest
             await stored.upsert(connection, rows)
+        for org_id, person_id in self._erased:
+            await connection.execute(self._erase_sql, org_id, person_id)
         return written
 
     def committed(self) -> None:
         """The write was committed: rows in memory equal the table's; keep a bounded number of them."""
         self._rows.clear_dirty()
         self._absent.clear()
-        if max(len(self._rows), sum(map(len, self._settled.values()))) > self._rows_max:
-            self.forget()  # those still in use are soon asked for again, in a few queries
+        if self._erased or max(len(self._rows), sum(map(len, self._settled.values()))) > self._rows_max:
+            # Rows of an erased person still hold their texts in memory.  Those in use are soon asked for again.
+            self.forget()
 
     def forget(self) -> None:
         """Rows in memory may be wrong: another instance wrote, or a fold or a commit failed."""
         self._rows.forget()
         self._settled.clear()
+        self._erased.clear()
         self._absent.clear()
 
 

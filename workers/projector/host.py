@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -51,9 +52,9 @@ class Workshop:
 
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self.pool = pool
-        ring = PostgresKeyRing(pool, master_key(settings))
-        self.decoder = Decoder(Mapper(ring))
-        self.texts = OpenedTexts(ring)
+        self.ring = PostgresKeyRing(pool, master_key(settings))
+        self.decoder = Decoder(Mapper(self.ring))
+        self.texts = OpenedTexts(self.ring)
         self.window = Window(self.decoder)
 
     def source(self) -> Source:
@@ -118,7 +119,11 @@ class Host:
         await retry_forever(lambda: self._run(projection, stop, backoff), stop, (Exception,), on_failure, backoff)
 
     async def _run(self, projection: Projection, stop: asyncio.Event, backoff: Backoff) -> None:
-        found = await control.register(self._shop.pool, projection)
+        try:
+            found = await control.register(self._shop.pool, projection)
+        except (asyncpg.SyntaxOrAccessError, LookupError) as error:  # the ddl is wrong, or its names are taken
+            await control.refuse(self._shop.pool, projection, f"{type(error).__name__}: {error}")
+            raise
         if found.version == projection.version:
             await self._live(projection, found, stop, backoff)
         elif found.version < projection.version:

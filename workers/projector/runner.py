@@ -21,7 +21,7 @@ from projections.tables import describe_all
 from workers.lifecycle import discard
 from workers.log import Broken, Decoder, Item, LogReader
 from workers.projector import control
-from workers.projector.engine import Engine, FoldError, OpenedTexts, notices_of
+from workers.projector.engine import ROWS_MAX, Engine, FoldError, OpenedTexts, notices_of
 from workers.projector.window import Window
 
 log = structlog.get_logger("projector")
@@ -54,13 +54,20 @@ class StoppedError(Exception):
     """The generation has failed; its checkpoint says at which position and why."""
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether the same work may succeed later without anybody changing anything."""
-    if isinstance(error, asyncpg.DataError):
-        return False
+def is_transient(error: BaseException, connection: PoolConnectionProxy[asyncpg.Record]) -> bool:
+    """Whether the same work on `connection` may succeed later without anybody changing anything."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in _TRANSIENT_CLASSES
-    return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError))
+    if isinstance(error, asyncpg.InterfaceError):
+        return _is_lost(connection)  # else the driver refused what we asked for, and will again
+    return isinstance(error, (OSError, TimeoutError))
+
+
+def _is_lost(connection: PoolConnectionProxy[asyncpg.Record]) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # so much so that the pool has taken it back
+        return True
 
 
 class Source:
@@ -147,7 +154,7 @@ class Runner:
             written = await self._commit(last, bulk=False)
         except Exception as error:
             self._engine.forget()
-            if isinstance(error, MovedError) or is_transient(error):
+            if isinstance(error, MovedError) or is_transient(error, self._held):
                 raise
             await self._narrow(len(events), error)
             return
@@ -229,7 +236,7 @@ class Runner:
                 await self._commit(last, bulk=True)
         except Exception as error:
             self._engine.forget()
-            if isinstance(error, MovedError) or is_transient(error):
+            if isinstance(error, MovedError) or is_transient(error, self._held):
                 raise
             self._careful_until = error.position if isinstance(error, FoldError) else last
             return 1
@@ -311,7 +318,7 @@ async def make_runner(
     except BaseException:
         await pool.release(held)
         raise
-    engine = Engine(projection, stored, texts, FILL_ROWS_MAX) if filling else Engine(projection, stored, texts)
+    engine = Engine(projection, generation, stored, texts, FILL_ROWS_MAX if filling else ROWS_MAX)
     if filling and position == 0:
         engine.starts_empty()
     return Runner(pool, held, projection, generation, position, engine, announce)
