@@ -7,7 +7,7 @@ from typing import Any
 
 from commands.bus import Principal
 from commands.sessions.facts import Batch, People, indexes_of, occurred, sealed, usable_id
-from domain.sessions.coerce import count, moment, part, text
+from domain.sessions.coerce import count, moment, part, parts, text
 from domain.sessions.events import Context, TranscriptRecorded
 from domain.sessions.keys import item_key, subagent_key
 from domain.sessions.split import split_item
@@ -79,6 +79,7 @@ class _Lines:
         self._received_at = received_at
         self._last_at: datetime | None = None
         self._model: str | None = None
+        self._copied: dict[str, str] = {}  # tool calls in lines copied from another session, and that session
 
     def fact(self, line: dict[str, Any]) -> TranscriptRecorded:
         """The fact to store."""
@@ -107,7 +108,9 @@ class _Lines:
         known: dict[str, Any] = {}
         if self._batch.subagent_id and "agentId" not in line:
             known["agent_id"] = self._batch.subagent_id
-        if self._batch.agent == "codex":
+        if self._batch.agent == "claude":
+            self._note_copies(line, known)
+        elif self._batch.agent == "codex":
             payload = part(line.get("payload"))
             self._model = (
                 text(payload.get("model")) or text(part(payload.get("thread_settings")).get("model")) or self._model
@@ -116,6 +119,18 @@ class _Lines:
                 known["model"] = self._model
         if known:
             attrs["derived"] = {**part(attrs.get("derived")), **known}
+
+    def _note_copies(self, line: dict[str, Any], known: dict[str, Any]) -> None:
+        """A fork marks its parent's answers, not the results of the tools that they called."""
+        origin = text(line.get("requestSessionId"))
+        foreign = origin is not None and origin != self._llm_session_id
+        if not foreign and not self._copied:
+            return
+        for block in parts(part(line.get("message")).get("content")):
+            if foreign and origin and (own := text(block.get("id"))):
+                self._copied[own] = origin
+            elif (called := text(block.get("tool_use_id"))) and called in self._copied:
+                known["copied_from"] = self._copied[called]
 
 
 def _ended(line: dict[str, Any]) -> datetime | None:

@@ -40,6 +40,7 @@ class Parts(msgspec.Struct):
     tools: dict[str, list[dict[str, Any]]] = {}
     subagents: dict[str, list[SubagentRow]] = {}
     parents: dict[tuple[str, str], str] = {}
+    switches: dict[str, int] = {}  # changes of model seen between calls: not every agent tells of them
 
 
 def happenings(llm: LlmSessionRow, parts: Parts) -> Happenings:
@@ -58,9 +59,9 @@ def happenings(llm: LlmSessionRow, parts: Parts) -> Happenings:
         model_failures=tally.get("model_failure", 0),
         permission_requests=tally.get("permission_request", 0),
         compactions=tally.get("compaction", 0),
-        model_switches=tally.get("model_switch", 0),
+        model_switches=max(tally.get("model_switch", 0), parts.switches.get(llm.llm_session_id, 0)),
         subagents=llm.subagents,
-        runs=llm.runs,
+        runs=llm.runs or tally.get("runs") or 1,
         commits=tally.get("commits", 0),
         pull_requests=tally.get("pull_requests", 0),
         active_ms=tally.get("active_ms", 0),
@@ -180,7 +181,7 @@ def subagent(row: SubagentRow, session_status: str, parts: Parts) -> SubagentDet
         status="unfinished" if running and session_status != "active" else row.status,
         background=row.background,
         parent_tool_use_id=row.parent_tool_use_id,
-        model=row.model or next((total.model for total in sums if total.model), None),
+        model=next((total.model for total in sums if total.model), None) or row.model,  # a name told may be an alias
         started_at=row.started_at,
         ended_at=row.ended_at,
         duration_ms=row.told_duration_ms

@@ -56,7 +56,8 @@ def _headline(
 ) -> tuple[int | None, str | None, str, bool]:
     """Which source to show, why, and whether it is the whole cost."""
     unreported = sum(sums.unreported for sums in totals)
-    told, stated, priced = sources.telemetry_usd_micros, sources.transcript_usd_micros, sources.priced_usd_micros
+    told, priced = sources.telemetry_usd_micros, sources.priced_usd_micros
+    stated = None if _inherited(llm, totals) else sources.transcript_usd_micros
     if told is not None and unreported == 0 and (stated is None or told >= stated):
         return told, TELEMETRY, "telemetry reports every known call, and no other source more", True
     if stated is not None and stated >= max(told or 0, priced or 0):
@@ -75,12 +76,21 @@ def _headline(
     return value, name, "the largest of incomplete sources: a lower bound", False
 
 
+def _inherited(llm: LlmSessionRow, totals: Sequence[CallTotals]) -> bool:
+    """Whether the agent's own total holds what other sessions count: a fork goes on from its parent's total.
+
+    Not where the parent is unknown here, so that the copied calls count in the fork.
+    """
+    return llm.forked_from is not None and not any(sums.borrowed for sums in totals)
+
+
 def _reconcile(llm: LlmSessionRow, totals: Sequence[CallTotals], sources: CostSources) -> Reconciliation:
+    inherited = _inherited(llm, totals)
     values = {
         name: value
         for name, value in (
             (TELEMETRY, sources.telemetry_usd_micros),
-            (TRANSCRIPT, sources.transcript_usd_micros),
+            (TRANSCRIPT, None if inherited else sources.transcript_usd_micros),
             (PRICED, sources.priced_usd_micros),
         )
         if value is not None
@@ -95,11 +105,16 @@ def _reconcile(llm: LlmSessionRow, totals: Sequence[CallTotals], sources: CostSo
         verdict = "none"
     elif differences or (len(values) > 1 and PRICED in values and not sources.priced_complete):
         verdict = "differs"
+    elif sources.unpriced_calls:
+        verdict = "partial"
     else:
         verdict = "agrees" if len(values) > 1 else "partial"
     metric = sources.metric_usd_micros
     first = next(iter(values.values()), None)
     causes = _causes(llm, totals, sources) if verdict != "agrees" else []
+    if inherited and sources.transcript_usd_micros is not None:
+        text = "the agent's own total goes on from that of the session it was forked from: shown, not compared"
+        causes = [Cause("inherited_total", text), *causes]
     return Reconciliation(
         verdict=verdict,
         sources=list(values),
@@ -113,7 +128,8 @@ def _causes(llm: LlmSessionRow, totals: Sequence[CallTotals], sources: CostSourc
     found: list[Cause] = []
     calls = sum(sums.calls for sums in totals)
     unreported = sum(sums.unreported for sums in totals)
-    told, stated, priced = sources.telemetry_usd_micros, sources.transcript_usd_micros, sources.priced_usd_micros
+    told, priced = sources.telemetry_usd_micros, sources.priced_usd_micros
+    stated = None if _inherited(llm, totals) else sources.transcript_usd_micros
     if sources.unpriced_calls:
         names = ", ".join(sources.unpriced_models)
         found.append(Cause("unpriced_models", f"no price is known for {sources.unpriced_calls} calls: {names}"))
@@ -132,7 +148,7 @@ def _causes(llm: LlmSessionRow, totals: Sequence[CallTotals], sources: CostSourc
         )
     if stated is not None and llm.stated_at and llm.last_model_at and llm.last_model_at > llm.stated_at:
         found.append(Cause("stale_total", "the agent stated its total before the last call"))
-    if stated is None and calls:
+    if sources.transcript_usd_micros is None and calls:
         found.append(Cause("no_transcript_total", "the transcript's cost-state has not arrived"))
     if llm.stated_unknown_model:
         found.append(Cause("agent_unpriced", "the agent itself had no price for a model"))
@@ -179,7 +195,8 @@ def _sum(values: Sequence[int | None]) -> int | None:
 
 def lines_of(llm: LlmSessionRow) -> Lines:
     """Lines changed: the agent's own total, else the metric, else what tool results tell."""
-    if llm.stated_lines_added is not None or llm.stated_lines_removed is not None:
+    # A fork's own total goes on from its parent's, so there it is no answer to what was changed here.
+    if llm.forked_from is None and (llm.stated_lines_added is not None or llm.stated_lines_removed is not None):
         return Lines(llm.stated_lines_added or 0, llm.stated_lines_removed or 0, "cost-state")
     if llm.metric_lines_told:
         return Lines(llm.metric_lines_added, llm.metric_lines_removed, "metric")

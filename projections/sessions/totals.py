@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from projections.base import Rows
+from projections.sessions.calls import OWNER_COPY
 from projections.sessions.tables import MODEL_CALL, MODEL_CALL_ALIAS, ModelCallRow
 from schemas.sessions import TokenTotals
 
@@ -19,7 +20,8 @@ class CallTotals(msgspec.Struct):
     """Sums of one conversation, agent (None: the main thread) and model.  Money in pico-USD.
 
     `reported` is None when no call has a reported cost; `unreported` calls have none, `unpriced` no price of ours;
-    `telemetry_only` and `transcript_only` calls were told by one channel; `copied` lines also stand in other sessions.
+    `telemetry_only` and `transcript_only` calls were told by one channel; `copied` lines also stand in other sessions, `borrowed`
+    ones are known from copies only: their own session is not.
     """
 
     llm_session_id: str
@@ -39,6 +41,7 @@ class CallTotals(msgspec.Struct):
     telemetry_only: int = 0
     transcript_only: int = 0
     copied: int = 0
+    borrowed: int = 0
     price_version: str | None = None
 
 
@@ -70,12 +73,30 @@ SELECT llm_session_id, agent_id, model,
        count(*) FILTER (WHERE NOT transcript) AS telemetry_only,
        count(*) FILTER (WHERE NOT telemetry) AS transcript_only,
        count(*) FILTER (WHERE copied) AS copied,
+       count(*) FILTER (WHERE owner_rank = {OWNER_COPY}) AS borrowed,
        max(price_version) AS price_version
   FROM ({COUNTED} AND c.llm_session_id = ANY ($2)) AS told
  WHERE counts
  GROUP BY llm_session_id, agent_id, model
  ORDER BY llm_session_id, agent_id NULLS FIRST, model NULLS LAST
 """  # noqa: S608  both texts are ours
+
+# Changes of model between calls of the main thread; auxiliary calls (titles, compaction) use models of their own.
+SWITCHES = f"""
+SELECT llm_session_id, count(*) AS n
+  FROM (SELECT llm_session_id, model,
+               lag(model) OVER (PARTITION BY llm_session_id ORDER BY at, call_key) AS before
+          FROM ({COUNTED} AND c.llm_session_id = ANY ($2)) AS told
+         WHERE counts AND agent_id IS NULL AND model IS NOT NULL
+           AND (query_source IS NULL OR query_source ~ '^(main|sdk|repl_main_thread)')) AS main
+ WHERE model <> before
+ GROUP BY llm_session_id
+"""  # noqa: S608  as above
+
+
+def several_models(totals: Iterable[CallTotals]) -> bool:
+    """Whether the main thread used more than one model, so that it is worth to look for switches."""
+    return len({sums.model for sums in totals if sums.agent_id is None and sums.model is not None}) > 1
 
 
 def counted(calls: Iterable[ModelCallRow], rows: Rows) -> list[ModelCallRow]:
@@ -110,6 +131,7 @@ def totals_of(rows: Rows, llm_session_id: str) -> list[CallTotals]:
         sums.telemetry_only += not call.transcript
         sums.transcript_only += not call.telemetry
         sums.copied += call.copied
+        sums.borrowed += call.owner_rank == OWNER_COPY
         sums.price_version = max(sums.price_version or "", call.price_version or "") or None
     return sorted(
         found.values(), key=lambda t: (t.agent_id is not None, t.agent_id or "", t.model is None, t.model or "")

@@ -178,7 +178,7 @@ def test_a_refused_tool_is_denied_and_the_question_counted() -> None:
 
 def test_a_slash_command_is_one_prompt() -> None:
     rows = fold_all(READ, recorded(interleaved(told(NAMES[2]), 2)))
-    (prompt,) = rows.all(PROMPT)
+    (prompt,) = [row for row in rows.all(PROMPT) if row.submitted_at is not None]
     assert (prompt.command, prompt.text) == ("hi", "/hi bob")
 
 

@@ -10,6 +10,7 @@ from domain.sessions.coerce import count, part, parts, pico_usd, tally, text
 from domain.sessions.events import ChannelFact
 from domain.sessions.observations import (
     Compacted,
+    Counted,
     ModelCalled,
     ModelFailed,
     PermissionDecided,
@@ -23,10 +24,21 @@ from domain.sessions.observations import (
     TotalsStated,
     TurnEnded,
 )
-from domain.sessions.reading.common import agent_result, anthropic_tokens, at_of, derived_of, error_text, unknown
+from domain.sessions.reading.common import (
+    RUNS,
+    agent_result,
+    anthropic_tokens,
+    at_of,
+    derived_of,
+    error_text,
+    unknown,
+)
 
 _SYNTHETIC = "<synthetic>"  # the model name of lines the agent wrote itself
 SUBAGENT_KIND = "subagent"  # what a client knows about a subagent from its .meta.json
+_MAX_TURNS = "max_turns_reached"  # the attachment that stands where `--max-turns` stopped the agent
+_FINAL = frozenset({"end_turn", "stop_sequence", "refusal"})  # reasons after which the agent has nothing left to do
+_NO_BRANCH = "HEAD"  # what stands in `gitBranch` outside of a repository, and where no branch is checked out
 
 
 def item(fact: ChannelFact) -> list[Seen]:
@@ -41,11 +53,18 @@ def agent_of(fact: ChannelFact) -> str | None:
 
 
 def copied_from(fact: ChannelFact) -> str | None:
-    """The session this line was copied from, by a fork or by an older version's resume."""
-    if origin := text(part(fact.attrs.get("forkedFrom")).get("sessionId")):
+    """The session this line was copied from, by a fork or by an older version's resume.
+
+    A fork (2.1.329) marks its parent's answers with `requestSessionId`; the parent's tool results are unmarked there, so
+    that they belong to such an answer is noted when lines are taken (`derived.copied_from`).
+    """
+    attrs = fact.attrs
+    if origin := text(part(attrs.get("forkedFrom")).get("sessionId")) or text(derived_of(fact).get("copied_from")):
         return origin
-    own = text(fact.attrs.get("sessionId"))
-    return own if own and own != fact.llm_session_id else None
+    for name in ("sessionId", "requestSessionId"):
+        if (own := text(attrs.get(name))) and own != fact.llm_session_id:
+            return own
+    return None
 
 
 def _nothing(_: ChannelFact, __: dict[str, Any], ___: datetime) -> list[Seen]:
@@ -53,12 +72,13 @@ def _nothing(_: ChannelFact, __: dict[str, Any], ___: datetime) -> list[Seen]:
 
 
 def _source(attrs: dict[str, Any], at: datetime, model: str | None) -> SourceSeen:
+    branch = text(attrs.get("gitBranch"))
     return SourceSeen(
         at=at,
         agent_version=text(attrs.get("version")),
         entrypoint=text(attrs.get("entrypoint")),
         model=model,
-        branch=text(attrs.get("gitBranch")),
+        branch=None if branch == _NO_BRANCH else branch,
         permission_mode=text(attrs.get("permissionMode")),
     )
 
@@ -70,16 +90,11 @@ def _assistant(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[S
     request = text(attrs.get("requestId"))
     if attrs.get("isApiErrorMessage") is True:
         error = error_text(derived_of(fact).get("error_kind"))
-        return [
-            ModelFailed(
-                at=at,
-                agent_id=agent,
-                prompt_id=prompt,
-                stand_in=True,
-                error=error,
-                request_id=request or text(attrs.get("uuid")),
-            )
-        ]
+        own = text(attrs.get("uuid"))
+        failed = ModelFailed(
+            at=at, agent_id=agent, prompt_id=prompt, stand_in=True, error=error, request_id=request or own
+        )
+        return [failed] if copied_from(fact) else [failed, *_ended(at, agent, own, attrs, error)]
     sidechain = attrs.get("isSidechain") is True or agent is not None
     origin = copied_from(fact)
     seen: list[Seen] = []
@@ -108,7 +123,29 @@ def _assistant(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[S
         seen.append(_source(attrs, at, None if sidechain else model))
     if origin is None:
         seen += _tool_uses(message, at, agent, prompt, request)
+        if text(message.get("stop_reason")) in _FINAL:
+            seen += _ended(at, agent, own, attrs, None)
     return seen
+
+
+def _ended(at: datetime, agent: str | None, own: str | None, attrs: dict[str, Any], error: str | None) -> list[Seen]:
+    """A final answer ends the turn, or the subagent.  Lines of one answer share its id, so they tell of one end.
+
+    A stand-in: where hooks tell of the stop, theirs is the one that counts.
+    """
+    if agent is not None:
+        agent_type = text(attrs.get("attributionAgent"))
+        status = "completed" if error is None else "failed"
+        return [SubagentEnded(at=at, agent_id=agent, agent_type=agent_type, status=status)]
+    if own is None or attrs.get("isSidechain") is True:
+        return []
+    return [TurnEnded(at=at, prompt_id=f"turn:{own}", error=error, stand_in=True)]
+
+
+def _attachment(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[Seen]:
+    if part(attrs.get("attachment")).get("type") != _MAX_TURNS or copied_from(fact) is not None:
+        return []
+    return _ended(at, agent_of(fact), text(attrs.get("uuid")), attrs, _MAX_TURNS)
 
 
 def _tool_uses(
@@ -222,6 +259,7 @@ def _cost_state(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[
     if cost is None or (own and own != fact.llm_session_id):
         return []
     return [
+        Counted(at=at, what=RUNS, amount=1, stand_in=True),  # written when a run ends
         TotalsStated(
             at=at,
             cost_pico_usd=cost,
@@ -230,7 +268,7 @@ def _cost_state(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[
             api_ms=count(attrs.get("totalAPIDuration")),
             tool_ms=count(attrs.get("totalToolDuration")),
             unknown_model_cost=attrs.get("hasUnknownModelCost") is True,
-        )
+        ),
     ]
 
 
@@ -267,6 +305,7 @@ _READERS: dict[str, Callable[[ChannelFact, dict[str, Any], datetime], list[Seen]
     "user": _user,
     "system": _system,
     "cost-state": _cost_state,
+    "attachment": _attachment,
     "summary": _titled,
     "ai-title": _titled,
     "custom-title": _titled,
@@ -274,7 +313,6 @@ _READERS: dict[str, Callable[[ChannelFact, dict[str, Any], datetime], list[Seen]
     SUBAGENT_KIND: _subagent,
     **dict.fromkeys(
         [
-            "attachment",
             "queue-operation",
             "last-prompt",
             "tools-used",

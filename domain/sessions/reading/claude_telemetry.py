@@ -22,10 +22,11 @@ from domain.sessions.observations import (
     Tokens,
     ToolCalled,
 )
-from domain.sessions.reading.common import at_of, error_text, own_name, unknown
+from domain.sessions.reading.common import RUNS, at_of, error_text, own_name, unknown
 
 Read = Callable[[ChannelFact, dict[str, Any], datetime, str | None, str | None], list[Seen]]
 _PREFIX = "claude_code."
+_BUILTIN = "builtin"  # `command_source` of the agent's own slash commands
 _MAIN = ("main", "sdk", "repl_main_thread")  # how `query_source` of the conversation's own calls begins
 
 
@@ -105,15 +106,18 @@ def _api_failed(
     fact: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
 ) -> list[Seen]:
     error = text(attrs.get("status_code")) or text(attrs.get("error_type")) or text(attrs.get("error.type"))
+    model = text(attrs.get("model"))
+    main = agent is None and (text(attrs.get("query_source")) or "main").startswith(_MAIN)
     return [
         ModelFailed(
             at=at,
             agent_id=agent,
             prompt_id=prompt,
             error=error_text(error),
-            model=text(attrs.get("model")),
+            model=model,
             request_id=text(attrs.get("request_id")) or own_name(fact, at, text(attrs.get("event.sequence")) or ""),
-        )
+        ),
+        source(attrs, at, model if main else None),
     ]
 
 
@@ -126,6 +130,8 @@ def _refusal(
 def _user_prompt(
     _: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None
 ) -> list[Seen]:
+    if attrs.get("command_source") == _BUILTIN:  # such as /compact; one that asks the model is told by other channels
+        return [source(attrs, at)]
     submitted = PromptSubmitted(
         at=at,
         agent_id=agent,
@@ -265,7 +271,7 @@ _LOGS: dict[str, Read] = {
 }
 
 _KNOWN_METRICS = frozenset(
-    {"session.count", "token.usage", "code_edit_tool.decision"}  # told better by hooks and log events
+    {"token.usage", "code_edit_tool.decision"}  # told better by hooks and log events
 )
 
 
@@ -293,6 +299,7 @@ def _milliseconds(value: Any) -> int | None:
 
 _COUNTED: dict[str, tuple[str, Callable[[Any], int | None]]] = {
     "cost.usage": ("metric_cost_pico_usd", pico_usd),
+    "session.count": (RUNS, count),  # one per process, resumed or not
     "commit.count": ("commits", count),
     "pull_request.count": ("pull_requests", count),
     "active_time.total": ("active_ms", _milliseconds),
