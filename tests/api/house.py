@@ -65,7 +65,7 @@ class House:
             standing = await register(self._worker, projection)
             async with self._worker.acquire() as connection, connection.transaction():
                 stored = await describe_all(connection, projection, standing.generation)
-                engine = Engine(projection, stored, texts)
+                engine = Engine(projection, standing.generation, stored, texts)
                 position = standing.position
                 while page := await reader.read_all(position, 1_000, until=head):
                     await engine.fold(page, connection)
