@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def _crewkit(*arguments: str, env: dict[str, str], quiet: bool = True) -> str:
 
 
 @contextmanager
-def _running(data_dir: Path, port: int, env: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _running(data_dir: Path, port: int, env: dict[str, str]) -> Generator[dict[str, Any]]:
     """The instance of `data_dir`: the one that runs already, else one that is started here and stopped at the end."""
     marker = data_dir / "crewkit.json"
     status = subprocess.run(
