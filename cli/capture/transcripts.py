@@ -1,7 +1,7 @@
 """Read agents' own transcripts: find the files, take what is new in them, leave out what says nothing about the work.
 
 Left out of Claude Code's files: attachments (listings, snapshots and instructions written by the vendor or the harness, hook
-results), request shapes and blobs (vendor prompt text), queue, mode and tool bookkeeping, and all but the last of a run of
+results; not the note that a limit of turns was reached), request shapes and blobs (vendor prompt text), queue, mode and tool bookkeeping, and all but the last of a run of
 `cost-state` lines.  Left out of Codex's: reasoning, developer and system messages, world state and base instructions.  No
 read model uses them, and vendor prompt text never leaves a laptop.  Kinds we do not know are sent, reduced like the rest.
 """
@@ -57,7 +57,10 @@ _CLAUDE_LEFT_OUT = frozenset(
 _QUICK = frozenset({"assistant", "user"})
 _TYPE_FIRST = b'{"type":"'  # as the agent writes lines without a place in the conversation
 _LEFT_OUT_TYPES = frozenset(kind.encode() for kind in _CLAUDE_LEFT_OUT)
-_ATTACHMENT = re.compile(rb'\{"parentUuid":(?:null|"[0-9a-f-]{36}"),"isSidechain":(?:true|false),"attachment":\{').match
+_ATTACHMENT = re.compile(
+    rb'\{"parentUuid":(?:null|"[0-9a-f-]{36}"),"isSidechain":(?:true|false),"attachment":\{(?!"type":"max_turns_reached")'
+).match
+_KEPT_ATTACHMENT = b'"attachment":{"type":"max_turns_reached"'  # it alone tells why such a session ended
 _SYSTEM_LEFT_OUT = frozenset({"stop_hook_summary", "turn_duration"})
 _CODEX_LEFT_OUT = frozenset({"world_state"})
 _CODEX_INSTRUCTIONS = frozenset({"base_instructions", "instructions", "developer_instructions", "user_instructions"})
@@ -323,7 +326,8 @@ class _Reader:
         except msgspec.ValidationError:  # a field has a type we did not expect
             head, kind, told = None, None, None
         if self._agent == "claude" and head is not None:
-            if kind in _CLAUDE_LEFT_OUT or (kind == "system" and head.subtype in _SYSTEM_LEFT_OUT):
+            left_out = kind in _CLAUDE_LEFT_OUT and _KEPT_ATTACHMENT not in line
+            if left_out or (kind == "system" and head.subtype in _SYSTEM_LEFT_OUT):
                 return None
         elif self._agent == "codex" and kind in _CODEX_LEFT_OUT:
             return None

@@ -155,6 +155,21 @@ def test_vendor_text_never_leaves_even_at_level_full(
     assert len(service.items["01a1faeb-61fe-7383-85d4-caa6af42507f"]) == 3
 
 
+def test_the_note_that_a_limit_of_turns_was_reached_leaves(projects: Path, service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    note = {
+        "parentUuid": "9de80ad8-b2ee-42c2-b97f-f52027853164",
+        "isSidechain": False,
+        "attachment": {"type": "max_turns_reached", "maxTurns": 2, "turnCount": 3},
+        "type": "attachment",
+        "uuid": "limit",
+        "sessionId": "s-1",
+    }
+    path.write_text(line(1) + json.dumps(note, separators=(",", ":")) + "\n" + line(2))
+    crewkit("import", str(path))
+    assert uuids(service) == ["u1", "limit", "u2"]
+
+
 def test_redaction_and_levels_hold(projects: Path, paths: ClientDir, service: Service, tmp_path: Path) -> None:
     secret = "glpat-" + "AbCdEf123456-_7890xy"
     save(paths, Config(content=Content(projects={"/open": "full"})))

@@ -313,10 +313,50 @@ def assistant(**over: Any) -> dict[str, Any]:
 
 
 def test_a_forked_line_names_where_it_was_copied_from_and_calls_no_tool_again() -> None:
-    for over in ({"forkedFrom": {"sessionId": "parent", "messageUuid": "u1"}}, {"sessionId": "parent"}):
+    for over in (
+        {"forkedFrom": {"sessionId": "parent", "messageUuid": "u1"}},
+        {"sessionId": "parent"},
+        {"requestSessionId": "parent"},  # 2.1.329
+    ):
         found = seen(item(assistant(**over)))
         assert [one.copied_from for one in found if isinstance(one, ModelCalled)] == ["parent"]
         assert not [one for one in found if isinstance(one, ToolCalled)]
+
+
+def test_results_of_a_forks_copied_tool_calls_are_copies_too() -> None:
+    result = {
+        "type": "user",
+        "uuid": "u3",
+        "sessionId": SESSION,
+        "message": {"content": [{"type": "tool_result", "tool_use_id": "t1"}]},
+        "toolUseResult": {"status": "completed", "agentId": "a1", "agentType": "Explore", "totalDurationMs": 5},
+    }
+    copied = seen(*items([assistant(requestSessionId="parent"), result]))
+    own = seen(*items([assistant(requestSessionId=SESSION), result]))
+    assert not [one for one in copied if isinstance(one, ToolCalled | SubagentStarted)]
+    assert len([one for one in own if isinstance(one, ToolCalled | SubagentStarted)]) == 3
+
+
+def test_a_final_answer_ends_the_turn_or_the_subagent_for_those_who_have_no_hooks() -> None:
+    final = assistant(message={"id": "m9", "model": "claude-opus-5-5", "stop_reason": "end_turn", "content": []})
+    (ended,) = [one for one in seen(item(final)) if isinstance(one, TurnEnded)]
+    assert (ended.prompt_id, ended.error, ended.stand_in) == ("turn:m9", None, True)
+    inner = {**final, "agentId": "a1", "isSidechain": True, "attributionAgent": "Explore"}
+    (stopped,) = [one for one in seen(item(inner)) if isinstance(one, SubagentEnded)]
+    assert (stopped.agent_id, stopped.agent_type, stopped.status) == ("a1", "Explore", "completed")
+    assert not [one for one in seen(item(assistant())) if isinstance(one, TurnEnded)]
+
+
+def test_a_limit_of_turns_ends_the_turn_with_an_error() -> None:
+    note = {"type": "attachment", "uuid": "x", "sessionId": SESSION, "attachment": {"type": "max_turns_reached"}}
+    assert [one.error for one in seen(item(note)) if isinstance(one, TurnEnded)] == ["max_turns_reached"]
+    assert seen(item({**note, "attachment": {"type": "environment"}})) == []
+
+
+def test_a_builtin_command_is_no_prompt_and_no_branch_is_none() -> None:
+    told = log("user_prompt", prompt_length="8", command_name="compact", command_source="builtin")
+    assert not [one for one in seen(told) if isinstance(one, PromptSubmitted)]
+    assert [one.branch for one in seen(item(assistant(gitBranch="HEAD"))) if isinstance(one, SourceSeen)] == [None]
 
 
 def test_a_sidechain_line_belongs_to_its_subagent_and_says_nothing_about_the_sessions_model() -> None:

@@ -36,7 +36,7 @@ from projections.sessions.queries import (
     session_live,
     stale_sessions,
 )
-from projections.sessions.tables import SESSION, TABLES, LlmSessionRow, SessionRow
+from projections.sessions.tables import MODEL_CALL, SESSION, TABLES, LlmSessionRow, SessionRow
 from projections.sessions.totals import TOTALS, CallTotals, totals_of
 from projections.tables import create_generation, describe_all, point_views
 from tests.projections.session_facts import (
@@ -180,6 +180,25 @@ async def test_sql_and_memory_count_the_same_calls(api: asyncpg.Pool) -> None:
     async with tenant(api, ORG) as connection:
         found = [CallTotals(*record) for record in await connection.fetch(TOTALS, ORG, [DEMO])]
     assert found == totals_of(rows, DEMO)
+
+
+async def test_a_change_of_model_between_calls_of_the_main_thread_is_a_switch(
+    api: asyncpg.Pool, worker: asyncpg.Pool
+) -> None:
+    rows = demo_rows()
+    mine = [row for row in rows.all(MODEL_CALL) if row.llm_session_id == DEMO]
+    main = sorted((row for row in mine if row.agent_id is None), key=lambda row: row.at)
+    for row in mine:
+        if row.agent_id is not None:
+            row.model = "claude-haiku-5-5"  # a subagent's own choice
+    main[-1].model = "claude-sonnet-5-5"
+    main[1].model, main[1].query_source = "claude-haiku-5-5", "compact"
+    async with worker.acquire() as connection:
+        await write(connection, rows)
+    async with tenant(api, ORG) as connection:
+        found = await session_detail(connection, ORG, DEMO)
+    assert found is not None
+    assert found.session.counts.model_switches == 1
 
 
 async def test_another_tenant_sees_nothing(api: asyncpg.Pool) -> None:

@@ -302,6 +302,28 @@ def test_auxiliary_calls_missing_in_lines_are_named() -> None:
     assert {cause.code for cause in shown.reconciliation.causes} >= {"no_telemetry", "calls_not_seen"}
 
 
+def test_a_fork_continues_its_parents_total_which_is_shown_and_not_compared() -> None:
+    parent = [otlp(1, called(1, request_id="r1")), line(1, called(1, "transcript", request_id="r1", message_id="m1"))]
+    copied = called(1, "transcript", request_id="r1", message_id="m1", copied_from="A")
+    total = o.TotalsStated(at=at(9), cost_pico_usd=200 * PICO, lines_added=3)
+    fork = [line(1, copied, llm="B"), otlp(9, called(9, request_id="r9"), llm="B"), line(9, total, llm="B")]
+    rows = fold_any_order(*parent, *fork)
+    shown = cost(rows, "B")
+    assert (shown.cost_usd_micros, shown.source, shown.complete) == (100, "telemetry", True)
+    assert (shown.sources.transcript_usd_micros, shown.reconciliation.verdict) == (200, "agrees")
+    assert [cause.code for cause in shown.reconciliation.causes] == ["inherited_total"]
+    assert lines_of(llm_of(rows, "B")).added == 0
+    orphan = cost(fold_any_order(*fork), "B")  # its parent is not known here: the copied call counts, and the total too
+    assert (orphan.cost_usd_micros, orphan.source) == (200, "transcript")
+
+
+def test_two_sources_that_agree_on_a_model_without_a_price_of_ours_are_partial() -> None:
+    shown = cost(fold_any_order(otlp(1, called(1, request_id="r1", model="mystery")), stated(2, 100)))
+    assert (shown.cost_usd_micros, shown.sources.priced_usd_micros) == (100, None)
+    assert shown.reconciliation.verdict == "partial"
+    assert "unpriced_models" in {cause.code for cause in shown.reconciliation.causes}
+
+
 def test_an_unknown_price_is_null_and_named_never_zero() -> None:
     rows = fold_any_order(
         line(1, called(1, "transcript", message_id="m1", model="mystery")),

@@ -10,7 +10,6 @@ from domain.sessions.coerce import count, part, parts, pico_usd, tally, text
 from domain.sessions.events import ChannelFact
 from domain.sessions.observations import (
     Compacted,
-    Counted,
     ModelCalled,
     ModelFailed,
     PermissionDecided,
@@ -24,15 +23,7 @@ from domain.sessions.observations import (
     TotalsStated,
     TurnEnded,
 )
-from domain.sessions.reading.common import (
-    RUNS,
-    agent_result,
-    anthropic_tokens,
-    at_of,
-    derived_of,
-    error_text,
-    unknown,
-)
+from domain.sessions.reading.common import agent_result, anthropic_tokens, at_of, derived_of, error_text, unknown
 
 _SYNTHETIC = "<synthetic>"  # the model name of lines the agent wrote itself
 SUBAGENT_KIND = "subagent"  # what a client knows about a subagent from its .meta.json
@@ -259,7 +250,6 @@ def _cost_state(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[
     if cost is None or (own and own != fact.llm_session_id):
         return []
     return [
-        Counted(at=at, what=RUNS, amount=1, stand_in=True),  # written when a run ends
         TotalsStated(
             at=at,
             cost_pico_usd=cost,

@@ -22,7 +22,7 @@ from domain.sessions.observations import (
     Tokens,
     ToolCalled,
 )
-from domain.sessions.reading.common import RUNS, at_of, error_text, own_name, unknown
+from domain.sessions.reading.common import at_of, error_text, own_name, unknown
 
 Read = Callable[[ChannelFact, dict[str, Any], datetime, str | None, str | None], list[Seen]]
 _PREFIX = "claude_code."
@@ -299,7 +299,7 @@ def _milliseconds(value: Any) -> int | None:
 
 _COUNTED: dict[str, tuple[str, Callable[[Any], int | None]]] = {
     "cost.usage": ("metric_cost_pico_usd", pico_usd),
-    "session.count": (RUNS, count),  # one per process, resumed or not
+    "session.count": ("runs", count),  # one per process, resumed or not
     "commit.count": ("commits", count),
     "pull_request.count": ("pull_requests", count),
     "active_time.total": ("active_ms", _milliseconds),

@@ -9,7 +9,6 @@ from domain.sessions.coerce import count, moment, part, tally, text
 from domain.sessions.events import ChannelFact
 from domain.sessions.observations import Seen, SubagentEnded, SubagentStarted, Tokens, Unknown
 
-RUNS = "runs"  # the name under which channels other than hooks count processes
 DURATION_MS_MAX = 30 * 24 * 3_600_000  # a subagent that claims to have run longer is believed to have run this long
 
 
