@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import os
 import signal
@@ -19,7 +18,6 @@ from eventstore.settings import Settings
 WORKERS = ("relay", "projector", "scheduler")
 SUPERVISOR_VARIABLE = "CREWKIT_SUPERVISOR_PID"  # set for children only; not a setting
 PARENT_POLL_S = 1.0
-NICENESS = 5  # ingestion goes before read models, which catch up after a burst (docs/adr/0006)
 
 Run = Callable[[Settings], Awaitable[None]]
 
@@ -46,7 +44,6 @@ def run_worker(name: str, settings: Settings) -> None:
         raise ValueError(f"unknown worker {name!r}; there are: {', '.join(WORKERS)}")
     configure(settings.log_format, settings.log_level, process=name)
     follow_supervisor()
-    _step_back()
     run: Run = getattr(importlib.import_module(f"workers.{name}"), f"run_{name}")
     run_until_signal(lambda: run(settings))
 
@@ -74,17 +71,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ModuleNotFoundError:
         return None
     return factory
-
-
-def _step_back() -> None:
-    """Leave the processor to the API and Postgres whenever they want it; without contention nothing changes."""
-    if not hasattr(os, "nice"):
-        return
-    os.nice(NICENESS)
-    if os.getsid(0) == os.getpid():
-        # Where Linux schedules by session, niceness counts inside a session only, and a supervised worker has one to itself.
-        with contextlib.suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
 
 
 def follow_supervisor() -> None:
