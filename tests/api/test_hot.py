@@ -21,11 +21,15 @@ def hook(number: int) -> dict[str, Any]:
     return {"session_id": f"s-{number}", "hook_event_name": "Stop", "prompt_id": f"p-{number}"}
 
 
+def declined(_: Any) -> bool:
+    return False
+
+
 async def both(http: Any, monkeypatch: pytest.MonkeyPatch, path: str, **request: Any) -> tuple[Any, Any]:
     """The same request on the hot way and on the framework's."""
     quick = await http.post(path, **request)
     with monkeypatch.context() as patch:
-        patch.setattr(hot, "recognise", lambda _: False)
+        patch.setattr(hot, "recognise", declined)
         slow = await http.post(path, **request)
     return quick, slow
 
