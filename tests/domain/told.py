@@ -52,10 +52,14 @@ def item(line: dict[str, Any], agent: str = "claude", subagent_id: str | None = 
 
 
 def items(
-    lines: list[dict[str, Any]], agent: str = "claude", subagent_id: str | None = None, session: str = SESSION
+    lines: list[dict[str, Any]],
+    agent: str = "claude",
+    subagent_id: str | None = None,
+    session: str = SESSION,
+    received_at: datetime = NOW,
 ) -> list[ChannelFact]:
     """Transcript facts, in order."""
-    maker = _Lines(session, ItemBatch(items=[], agent=agent, subagent_id=subagent_id), people(), NOW)
+    maker = _Lines(session, ItemBatch(items=[], agent=agent, subagent_id=subagent_id), people(), received_at)
     return [maker.fact(line) for line in lines]
 
 
