@@ -146,8 +146,9 @@ def _causes(llm: LlmSessionRow, totals: Sequence[CallTotals], sources: CostSourc
         found.append(
             Cause("calls_not_seen", "the agent's own total covers calls that neither telemetry nor lines tell")
         )
-    if stated is not None and llm.stated_at and llm.last_model_at and llm.last_model_at > llm.stated_at:
-        found.append(Cause("stale_total", "the agent stated its total before the last call"))
+    if stated is not None and stated < max(told or 0, priced or 0):
+        text = "the agent's own total lacks calls: a run was killed before it stated one, or calls came after it"
+        found.append(Cause("stale_total", text))
     if sources.transcript_usd_micros is None and calls:
         found.append(Cause("no_transcript_total", "the transcript's cost-state has not arrived"))
     if llm.stated_unknown_model:
