@@ -12,7 +12,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 
-from schemas.ingest import IngestAnswer
+from schemas.ingest import BatchesAnswer, IngestAnswer
 
 T = TypeVar("T")
 REF = "#/definitions/"
@@ -22,13 +22,18 @@ INGESTED = {
         data_container=IngestAnswer, description="Stored durably; one result per record", generate_examples=False
     )
 }
+BATCHES_INGESTED = {
+    202: ResponseSpec(
+        data_container=BatchesAnswer, description="Stored durably; one answer per batch", generate_examples=False
+    )
+}
 INGEST_HEADERS = [ResponseHeader(name=POSITION, description="give it back as Crewkit-After", documentation_only=True)]
 
 
 encoded = msgspec.json.Encoder().encode
 
 
-def accepted(answer: IngestAnswer) -> Response[bytes]:
+def accepted(answer: IngestAnswer | BatchesAnswer) -> Response[bytes]:
     """202 with one result per record, sent after the commit."""
     return Response(
         encoded(answer),

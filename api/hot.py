@@ -18,12 +18,16 @@ from api.answers import POSITION, encoded
 from api.auth import admit
 from api.errors import error_bytes, log_unforeseen, translate
 from api.ingest import ingest
+from api.items import ingest_batches
 from api.paths import checked_id
+from schemas.ingest import BatchesAnswer, IngestAnswer
 
 _EVENTS = "/api/v1/{organization_id}/observability/events"
 _SESSION_EVENTS = "/api/v1/{organization_id}/observability/sessions/{session_id}/events"
+_ITEMS = "/api/v1/{organization_id}/observability/items"
 _PATH = re.compile(
-    r"/api/v1/(?P<organization_id>[^/]+)/observability/(?:sessions/(?P<session_id>[^/]+)/)?events", re.ASCII
+    r"/api/v1/(?P<organization_id>[^/]+)/observability/(?:(?:sessions/(?P<session_id>[^/]+)/)?events|(?P<items>items))",
+    re.ASCII,
 )
 _JSON = (b"content-type", b"application/json")
 _POSITION = POSITION.lower().encode()
@@ -37,8 +41,10 @@ def recognise(scope: Scope) -> bool:
     found = _PATH.fullmatch(whole["path"])
     if found is None:
         return False
-    whole["path_params"] = {name: value for name, value in found.groupdict().items() if value is not None}
-    whole["path_template"] = _EVENTS if found["session_id"] is None else _SESSION_EVENTS
+    params = found.groupdict()
+    items = params.pop("items") is not None
+    whole["path_params"] = {name: value for name, value in params.items() if value is not None}
+    whole["path_template"] = _ITEMS if items else _EVENTS if found["session_id"] is None else _SESSION_EVENTS
     return True
 
 
@@ -50,7 +56,11 @@ async def serve(app: Litestar, scope: Scope, receive: Receive, send: Send) -> No
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         await admit(request)
         session_id = whole["path_params"].get("session_id")
-        answer = await ingest(request, None if session_id is None else checked_id(session_id, "session_id"))
+        answer: IngestAnswer | BatchesAnswer
+        if whole["path_template"] is _ITEMS:
+            answer = await ingest_batches(request)
+        else:
+            answer = await ingest(request, None if session_id is None else checked_id(session_id, "session_id"))
         status, body, headers = 202, encoded(answer), [(_POSITION, b"%d" % answer.position)]
     except Exception as error:  # noqa: BLE001  every failure has its answer
         told = translate(error)

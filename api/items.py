@@ -10,7 +10,7 @@ import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.params import FromPath, QueryParameter
 
-from api.answers import INGEST_HEADERS, INGESTED, accepted, body_of, json_answer
+from api.answers import BATCHES_INGESTED, INGEST_HEADERS, INGESTED, accepted, body_of, json_answer
 from api.auth import base_path, principal_of
 from api.bodies import read_json
 from api.errors import ApiError, bad_cursor, not_found
@@ -21,15 +21,17 @@ from commands import sessions
 from projections import subagents
 from projections.sessions import items as items_query
 from projections.sessions.queries import CursorError
-from schemas.ingest import ItemBatch
+from schemas.ingest import BatchesAnswer, ItemBatch, ItemBatches
 from schemas.linked import ItemList
 
 ITEMS_MAX = 20_000  # transcript lines in one request
+BATCHED_ITEMS_MAX = 2_000  # transcript lines, and batches, in one request for many sessions
 LIMIT_DEFAULT = 100
 CURSOR_CHARS_MAX = 400
 READ_MODEL = "sessions"
 
 _batch = msgspec.json.Decoder(ItemBatch)
+_batches = msgspec.json.Decoder(ItemBatches)
 AnyRequest = Request[Any, Any, Any]
 Limit = Annotated[int, QueryParameter(ge=1, le=items_query.PAGE_ITEMS_MAX)]
 Cursor = Annotated[
@@ -70,6 +72,45 @@ async def send_items(
         person_secret=services.person_secret,
     )
     return accepted(answer)
+
+
+async def ingest_batches(request: AnyRequest) -> BatchesAnswer:
+    """Store the lines of many sessions in the body."""
+    found = await read_json(request, _batches)
+    _check(found)
+    services = services_of(request)
+    answers = await sessions.ingest_batches(
+        services.store,
+        principal_of(request),
+        found.batches,
+        received_at=datetime.now(UTC),
+        person_secret=services.person_secret,
+    )
+    return BatchesAnswer(answers[0].position if answers else 0, answers)
+
+
+def _check(found: ItemBatches) -> None:
+    lines = sum(len(batch.items) for batch in found.batches)
+    for what, count in (("batches", len(found.batches)), ("lines", lines)):
+        if count > BATCHED_ITEMS_MAX:
+            expected = f"at most {BATCHED_ITEMS_MAX} {what} in all"
+            details = {"field": "$.batches", "expected": expected}
+            raise ApiError(400, f"$.batches: expected {expected}, got {count}", details=details)
+    for index, batch in enumerate(found.batches):
+        checked_id(batch.llm_session_id, f"$.batches[{index}].llm_session_id")
+
+
+@post(
+    "/api/v1/{organization_id:str}/observability/items",
+    status_code=202,
+    summary="Send transcript lines of many agent sessions",
+    operation_class=body_of(ItemBatches),
+    responses=BATCHES_INGESTED,
+    response_headers=INGEST_HEADERS,
+)
+async def send_batches(request: AnyRequest, organization_id: FromPath[str]) -> Response[bytes]:  # noqa: ARG001
+    """Answered after the commit, with one answer per batch, in order.  Sending them again is safe."""
+    return accepted(await ingest_batches(request))
 
 
 async def _items(
@@ -130,4 +171,4 @@ async def subagent_items(
     )
 
 
-ROUTER = Router("/", route_handlers=[send_items, llm_items, subagent_items], tags=["items"])
+ROUTER = Router("/", route_handlers=[send_items, send_batches, llm_items, subagent_items], tags=["items"])

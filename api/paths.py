@@ -13,9 +13,9 @@ def checked_id(value: str, name: str) -> str:
     """The id, where it can name something.
 
     Raises:
-        ApiError: 400, too long or not printable.
+        ApiError: 400, empty, too long or not printable.
     """
-    if not value.isprintable() or len(value) > ID_CHARS_MAX:
+    if not value or not value.isprintable() or len(value) > ID_CHARS_MAX:
         message = f"{name}: expected 1 to {ID_CHARS_MAX} printable characters"
         raise ApiError(400, message, details={"field": name})
     return value

@@ -54,6 +54,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", f"{_T}/observability/sessions/{{session_id}}/end"): INGEST,
     ("POST", f"{_T}/observability/llm_sessions/{{llm_session_id}}/items"): INGEST,
     ("POST", "/llm_sessions/{llm_session_id}/items"): INGEST,
+    ("POST", f"{_T}/observability/items"): INGEST,
     ("POST", "/v1/logs"): INGEST,
     ("POST", "/v1/metrics"): INGEST,
     ("POST", "/v1/traces"): INGEST,

@@ -64,6 +64,18 @@ class ItemBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     content_level: str | None = None
 
 
+class SessionItems(ItemBatch, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Lines of one transcript among others: an item batch that names its agent session."""
+
+    llm_session_id: str
+
+
+class ItemBatches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Lines of many transcripts, taken in order; at most 2,000 lines (and 2,000 batches) together."""
+
+    batches: list[SessionItems]
+
+
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of the event at `index` of the batch: `accepted`, `duplicate`, or `rejected` with a `reason`."""
 
@@ -81,3 +93,10 @@ class IngestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     rejected: int
     position: int
     results: list[EventResult]
+
+
+class BatchesAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer per batch, in order, sent after the commit of all.  `position` can be given back as `Crewkit-After`."""
+
+    position: int
+    answers: list[IngestAnswer]

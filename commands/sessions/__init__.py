@@ -6,7 +6,7 @@ Answers are given after the commit.  All ingestion is idempotent: a fact told tw
 from __future__ import annotations
 
 from commands.sessions.hooks import ingest_bare_hook, ingest_hooks
-from commands.sessions.items import ingest_items
+from commands.sessions.items import ingest_batches, ingest_items
 from commands.sessions.lifecycle import end_session, start_session, time_out_session
 from commands.sessions.telemetry import TelemetryAnswer, ingest_telemetry
 
@@ -14,6 +14,7 @@ __all__ = [
     "TelemetryAnswer",
     "end_session",
     "ingest_bare_hook",
+    "ingest_batches",
     "ingest_hooks",
     "ingest_items",
     "ingest_telemetry",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +14,9 @@ from domain.sessions.events import Context, TranscriptRecorded
 from domain.sessions.keys import item_key, subagent_key
 from domain.sessions.split import split_item
 from eventstore.port import EventStore
-from schemas.ingest import EventResult, IngestAnswer, ItemBatch
+from schemas.ingest import EventResult, IngestAnswer, ItemBatch, SessionItems
 
+BREATH_LINES = 250  # prepared in one go; then others' requests get their turn
 SUBAGENT_KIND = "subagent"  # the kind of the fact made of a subagent's .meta.json
 
 
@@ -34,6 +37,49 @@ async def ingest_items(
         StoreUnavailableError: nothing is promised; sending the same batch again is safe.
     """
     people, facts = People(principal, person_secret), Batch(principal.org_id)
+    results = _note(facts, people, llm_session_id, batch, received_at, 0)
+    duplicates, position = await facts.commit(store, principal, people)
+    return _answer(results, duplicates, position, 0)
+
+
+async def ingest_batches(
+    store: EventStore,
+    principal: Principal,
+    batches: Sequence[SessionItems],
+    *,
+    received_at: datetime,
+    person_secret: bytes = b"",
+) -> list[IngestAnswer]:
+    """Store lines of many transcripts, each as `ingest_items` does; one answer per batch, in order, after all are committed.
+
+    All streams are appended at once, so that the store takes them in a few statements.
+
+    Raises:
+        StoreUnavailableError: nothing is promised; sending the same batches again is safe.
+    """
+    people, facts = People(principal, person_secret), Batch(principal.org_id)
+    noted: list[list[EventResult]] = []
+    first = passed = 0
+    for batch in batches:
+        noted.append(_note(facts, people, batch.llm_session_id, batch, received_at, first))
+        first += len(batch.items)
+        if first - passed >= BREATH_LINES:
+            passed = first
+            await asyncio.sleep(0)
+    duplicates, position = await facts.commit(store, principal, people)
+    answers: list[IngestAnswer] = []
+    first = 0
+    for results in noted:
+        own = duplicates.intersection(range(first, first + len(results))) if duplicates else duplicates
+        answers.append(_answer(results, own, position, first))
+        first += len(results)
+    return answers
+
+
+def _note(
+    facts: Batch, people: People, llm_session_id: str, batch: ItemBatch, received_at: datetime, first: int
+) -> list[EventResult]:
+    """Add a batch's lines to `facts`, numbered from `first`; what becomes of each if none is a duplicate."""
     lines = _Lines(llm_session_id, batch, people, received_at)
     group = facts.group("LlmSession", llm_session_id)
     results: list[EventResult] = []
@@ -46,15 +92,18 @@ async def ingest_items(
         except RecursionError:  # one such line must not make its whole file unreadable
             results.append(EventResult(index, "rejected", "nested too deeply"))
             continue
-        event_id = group.add(key, event, index)
-        results.append(EventResult(index, "accepted", None, str(event_id)))
+        results.append(EventResult(index, "accepted", None, group.add(key, event, first + index)))
     if batch.meta and batch.subagent_id:
         note = {**batch.meta, "type": SUBAGENT_KIND, "agentId": batch.subagent_id}
         group.add(subagent_key(batch.subagent_id, batch.meta), lines.fact(note), -1)
-    duplicates, position = await facts.commit(store, principal, people)
-    for index in duplicates:
-        if index >= 0:
-            results[index] = EventResult(index, "duplicate", None, results[index].id)
+    return results
+
+
+def _answer(results: list[EventResult], duplicates: Set[int], position: int, first: int) -> IngestAnswer:
+    """`duplicates` are numbers of lines as given to `_note`, -1 for records that are not lines."""
+    for number in duplicates:
+        if number >= first:
+            results[number - first] = EventResult(number - first, "duplicate", None, results[number - first].id)
     rejected = sum(result.status == "rejected" for result in results)
     duplicate = indexes_of(duplicates)
     return IngestAnswer(len(results) - rejected - duplicate, duplicate, rejected, position, results)

@@ -39,6 +39,10 @@ async def both(http: Any, monkeypatch: pytest.MonkeyPatch, path: str, **request:
     [
         ("/api/v1/default/observability/events", b'{"events":[{"payload":{}}]}', "ingest", 202),
         ("/api/v1/default/observability/sessions/work/events", b'{"events":[]}', "ingest", 202),
+        ("/api/v1/default/observability/items", b'{"batches":[{"llm_session_id":"s","items":[{}]}]}', "ingest", 202),
+        ("/api/v1/default/observability/items", b'{"batches":[]}', "ingest", 202),
+        ("/api/v1/default/observability/items", b'{"batches":[{"items":[]}]}', "ingest", 400),
+        ("/api/v1/default/observability/items", b"{}", "read", 403),
         ("/api/v1/default/observability/events", b"not json", "ingest", 400),
         ("/api/v1/default/observability/events", b"{}", None, 401),
         ("/api/v1/default/observability/events", b"{}", "read", 403),
