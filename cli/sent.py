@@ -76,7 +76,7 @@ def sent(session: str | None, since: datetime | None, as_json: bool, body: bool)
 def _about(entry: Sent, session: str) -> bool:
     if session.encode() not in bytes(entry.body) and session not in entry.to:
         return False
-    return f"/{session}/" in entry.to or any(_session_of(record) == session for record in records_of(entry))
+    return f"/{session}/" in entry.to or bool(_wanted(entry, session))
 
 
 def _session_of(record: dict[str, Any]) -> str | None:
@@ -85,8 +85,8 @@ def _session_of(record: dict[str, Any]) -> str | None:
 
 
 def _wanted(entry: Sent, session: str | None) -> list[dict[str, Any]]:
-    records = records_of(entry)
-    if session is None or f"/{session}/" in entry.to:
+    records = records_of(entry, session)
+    if session is None or f"/{session}/" in entry.to or entry.to.endswith("/observability/items"):
         return records
     return [record for record in records if _session_of(record) == session]
 

@@ -124,10 +124,17 @@ class Journal:
                         continue
 
 
-def records_of(entry: Sent) -> list[dict[str, Any]]:
-    """The records in a body: hook envelopes or transcript items."""
+def records_of(entry: Sent, session: str | None = None) -> list[dict[str, Any]]:
+    """The records in a body: hook envelopes or transcript items.  `session`: of a body for many, only that one's."""
     try:
         body = msgspec.json.decode(entry.body)
     except msgspec.MsgspecError:
         return []
+    if batches := body.get("batches"):
+        return [
+            item
+            for batch in batches
+            if session in {None, batch.get("llm_session_id")}
+            for item in batch.get("items", ())
+        ]
     return body.get("events") or body.get("items") or []

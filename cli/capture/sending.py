@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, cast
+from typing import Self, cast
 from urllib.parse import quote
 
 import msgspec
@@ -14,15 +14,15 @@ import msgspec
 from cli.capture import spool
 from cli.capture.config import Config
 from cli.capture.journal import Journal
+from cli.capture.packing import Pack, Piece, ship_pieces
 from cli.capture.paths import ClientDir, write_atomically
 from cli.capture.place import Places, git_person
-from cli.capture.shipping import Tally, ship
+from cli.capture.shipping import Tally
 from cli.capture.transcripts import Chunk, Mark, Source, chunks
 from cli.client import Client, Connection
 from schemas.ingest import ItemBatch, Person
 
-FILES_IN_FLIGHT_MAX = 12
-QUEUED_FILES_MAX = 48
+REQUESTS_IN_FLIGHT_MAX = 3
 MARKS_COMPACT_LINES = 20_000
 
 
@@ -79,6 +79,37 @@ class Report(msgspec.Struct):
     problems: list[str] = msgspec.field(default_factory=list)
 
 
+class _Flight:
+    """Requests under way, a bounded number at once."""
+
+    def __init__(self, pool: ThreadPoolExecutor, ship: Callable[[Sequence[Piece]], None]) -> None:
+        self._pool = pool
+        self._ship = ship
+        self._waiting: set[Future[None]] = set()
+
+    def leave(self, pieces: Sequence[Piece]) -> Future[None]:
+        """Send one more; waits while too many are under way, and raises what one of those met."""
+        if len(self._waiting) >= REQUESTS_IN_FLIGHT_MAX:
+            done, self._waiting = wait(self._waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+        future = self._pool.submit(self._ship, pieces)
+        self._waiting.add(future)
+        return future
+
+    def land(self) -> None:
+        """Wait for all; raises what one of them met."""
+        for future in self._waiting:
+            future.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for future in self._waiting:
+            future.cancel()
+
+
 class Sender:
     """Sends files of transcripts; thread-safe.  `progress` is told the bytes dealt with; `again` starts at the beginning."""
 
@@ -107,25 +138,29 @@ class Sender:
         self.report = Report()
 
     def send_all(self, sources: Iterable[Source]) -> Report:
-        """Send every file; several at once, each in order.
+        """Send every file, many in one request and some requests at once; each file in order.
 
         Raises:
-            UnreachableError, RefusedError: the first that any file met; what was acknowledged until then is remembered.
+            UnreachableError, RefusedError: the first that any request met; what was acknowledged until then is remembered.
         """
-        waiting: set[Future[None]] = set()
-        with ThreadPoolExecutor(FILES_IN_FLIGHT_MAX) as pool:
-            try:
-                for source in sources:
-                    if len(waiting) >= QUEUED_FILES_MAX:
-                        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                        for future in done:
-                            future.result()
-                    waiting.add(pool.submit(self.send, source))
-                for future in waiting:
-                    future.result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        with ThreadPoolExecutor(REQUESTS_IN_FLIGHT_MAX) as pool, _Flight(pool, self._ship) as flight:
+            pack = Pack()
+            for source in sources:
+                last: Future[None] | None = None  # the request with the piece of this file that left last
+                mine = False  # the pack holds a piece of this file
+                for piece in self._pieces(source):
+                    if not pack.takes(piece):
+                        left = flight.leave(pack.pieces)
+                        last, mine = (left if mine else last), False
+                        pack = Pack()
+                    if last is not None:  # one after the other: a mark says that all before it is known
+                        last.result()
+                        last = None
+                    pack.add(piece)
+                    mine = True
+            if pack.pieces:
+                flight.leave(pack.pieces)
+            flight.land()
         self.close()
         return self.report
 
@@ -135,16 +170,18 @@ class Sender:
         Raises:
             UnreachableError, RefusedError: as `shipping.ship`.
         """
-        told = False
+        for piece in self._pieces(source):
+            self._ship([piece])
+
+    def _pieces(self, source: Source) -> Iterator[Piece]:
+        """What is new in one file; a file that cannot be read is a problem of the report."""
         done = 0
+        told = False
         try:
             known = None if self._again else self._marks.of(source.path)
             for chunk in chunks(source, known, self._config):
                 told = True
-                tally = self._send(source, chunk)
-                with self._lock:
-                    self._count(chunk, tally)
-                self.progress(chunk.mark.offset - done if chunk.mark.offset > done else 0)
+                yield Piece(chunk, *self._address(source, chunk), max(0, chunk.mark.offset - done))
                 done = chunk.mark.offset
         except OSError as error:
             with self._lock:
@@ -153,6 +190,23 @@ class Sender:
         with self._lock:
             self.report.files += 1
             self.report.unchanged += not told
+
+    def _ship(self, pieces: Sequence[Piece]) -> None:
+        """Send pieces, and remember each one that was answered for."""
+        if self._dry_run:
+            for piece in pieces:
+                self._answered(piece, Tally())
+            return
+        client = self._client()
+        path = client.path("/observability/items")
+        ship_pieces(client, self._journal, path, pieces, self._reject, self._answered)
+
+    def _answered(self, piece: Piece, tally: Tally) -> None:
+        if not self._dry_run:
+            self._marks.put(piece.chunk.mark)
+        with self._lock:
+            self._count(piece.chunk, tally)
+        self.progress(piece.advance)
 
     def _count(self, chunk: Chunk, tally: Tally) -> None:
         report = self.report
@@ -165,21 +219,12 @@ class Sender:
         report.duplicate += tally.duplicate
         report.rejected += tally.rejected
 
-    def _send(self, source: Source, chunk: Chunk) -> Tally:
-        if self._dry_run:
-            return Tally()
-        tally = Tally()
-        if chunk.lines or chunk.meta:
-            client = self._client()
-            path = client.path(f"/observability/llm_sessions/{quote(chunk.session_id, safe='')}/items")
-            head = msgspec.json.encode(self._about(source, chunk))[1:-1]
-
-            def wrap(lines: Any) -> bytes:
-                return b'{"items":[' + b",".join(lines) + b"]," + head.partition(b'"items":[],')[2] + b"}"
-
-            tally = ship(client, self._journal, path, chunk.lines, wrap, self._reject)
-        self._marks.put(chunk.mark)
-        return tally
+    def _address(self, source: Source, chunk: Chunk) -> tuple[str, bytes]:
+        """Where a chunk would go alone, and what is said about all of its lines."""
+        where = f"/observability/llm_sessions/{quote(chunk.session_id, safe='')}/items"
+        organization = quote(self._connection.organization, safe="")
+        head = msgspec.json.encode(self._about(source, chunk))[1:-1]
+        return f"/api/v1/{organization}{where}", head.partition(b'"items":[],')[2]
 
     def _about(self, source: Source, chunk: Chunk) -> ItemBatch:
         named = chunk.level != "counts"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ _ANSWER = msgspec.json.Decoder(IngestAnswer)
 
 Wrap = Callable[[Sequence[bytes]], bytes]
 Reject = Callable[[bytes, str], None]
+T = TypeVar("T")
 
 
 class Tally(msgspec.Struct):
@@ -66,11 +68,7 @@ def ship(client: Client, journal: Journal, path: str, lines: Sequence[bytes], wr
     if not 200 <= answer.status < 300:
         journal.add(path, body, "refused", len(lines), answer.status, sha256=digest)
         raise refusal(answer)
-    result = _understood(answer, len(lines), client)
-    for told in result.results:
-        if told.status == "rejected" and 0 <= told.index < len(lines):
-            reject(lines[told.index], told.reason or "rejected")
-    tally = Tally(result.accepted, result.duplicate, result.rejected)
+    tally = account(complete(_ANSWER, answer, client), lines, client, reject)
     journal.add(
         path, body, "acknowledged", len(lines), answer.status, sha256=digest,
         accepted=tally.accepted, duplicate=tally.duplicate, rejected=tally.rejected,
@@ -78,19 +76,35 @@ def ship(client: Client, journal: Journal, path: str, lines: Sequence[bytes], wr
     return tally
 
 
-def _understood(answer: Answer, lines: int, client: Client) -> IngestAnswer:
-    """The service's account, if it is one: a proxy's friendly page must not delete anybody's events."""
+def complete(decoder: msgspec.json.Decoder[T], answer: Answer, client: Client) -> T:
+    """The service's account, if it is one: a proxy's friendly page must not delete anybody's events.
+
+    Raises:
+        UnreachableError: it is something else.
+    """
     try:
-        result = _ANSWER.decode(answer.body)
+        return decoder.decode(answer.body)
     except msgspec.MsgspecError as error:
         raise UnreachableError(
             f"{client.connection.url} answered {answer.status} with something else: {error}"
         ) from error
-    if result.accepted + result.duplicate + result.rejected < lines:  # more: a subagent's meta is a fact of its own
-        raise UnreachableError(
-            f"{client.connection.url} accounted for {result.accepted + result.duplicate + result.rejected} of {lines} records"
-        )
-    return result
+
+
+def account(result: IngestAnswer, lines: Sequence[bytes], client: Client, reject: Reject) -> Tally:
+    """What became of `lines`; those that the service will never take are given to `reject`.
+
+    Raises:
+        UnreachableError: it does not say so of every line.
+    """
+    tally = Tally(result.accepted, result.duplicate, result.rejected)
+    told = tally.accepted + tally.duplicate + tally.rejected
+    if told < len(lines):  # more: a subagent's meta is a fact of its own
+        raise UnreachableError(f"{client.connection.url} accounted for {told} of {len(lines)} records")
+    if tally.rejected:
+        for one in result.results:
+            if one.status == "rejected" and 0 <= one.index < len(lines):
+                reject(lines[one.index], one.reason or "rejected")
+    return tally
 
 
 def is_final(error: RefusedError) -> bool:

@@ -54,10 +54,9 @@ _CLAUDE_LEFT_OUT = frozenset(
         "content-replacement",
     ]
 )
-_QUICK = frozenset({"assistant", "user"})
-_TYPE_FIRST = b'{"type":"'  # as the agent writes lines without a place in the conversation
-_LEFT_OUT_TYPES = frozenset(kind.encode() for kind in _CLAUDE_LEFT_OUT)
-_ATTACHMENT = re.compile(
+# The first bytes of most lines that are left out, as the agent writes them: then they need not be parsed.
+_stays = re.compile(
+    rb'\{"type":"(?:' + "|".join(sorted(_CLAUDE_LEFT_OUT)).encode() + rb')"|'
     rb'\{"parentUuid":(?:null|"[0-9a-f-]{36}"),"isSidechain":(?:true|false),"attachment":\{(?!"type":"max_turns_reached")'
 ).match
 _KEPT_ATTACHMENT = b'"attachment":{"type":"max_turns_reached"'  # it alone tells why such a session ended
@@ -219,7 +218,11 @@ def _pieces(path: str, offset: int) -> Iterator[tuple[list[bytes], int]]:
             yield [rest], offset + len(rest)
 
 
-def _runs(lines: Sequence[bytes]) -> Iterator[tuple[list[bytes], int]]:
+def _runs(lines: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
+    if len(lines) < CHUNK_LINES_MAX and (length := sum(map(len, lines)) + len(lines)) < CHUNK_BYTES_MAX:
+        if lines:
+            yield lines, length
+        return
     run: list[bytes] = []
     length = 0
     for line in lines:
@@ -296,10 +299,14 @@ class _Reader:
         """The lines that leave, in the form in which they do."""
         out: list[bytes] = []
         state: bytes | None = None
+        stays = _stays if self._agent == "claude" else None
         for line in lines:
             if not line or line.isspace():
                 continue
             self._read += 1
+            if stays is not None and stays(line):
+                self._left_out += 1
+                continue
             try:
                 kept = self._one(line)
             except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
@@ -318,33 +325,24 @@ class _Reader:
 
     def _one(self, line: bytes) -> tuple[bytes, bool] | None:
         """The line as it leaves and whether it is a running total; None: it stays."""
-        if self._agent == "claude" and _stays(line):
-            return None
+        if self._quick and (short := structure(line)) is not None:
+            return short, False
         try:
             head = _head(line)
-            kind, told = head.type, head.timestamp
+            kind = head.type
         except msgspec.ValidationError:  # a field has a type we did not expect
-            head, kind, told = None, None, None
+            head, kind = None, None
         if self._agent == "claude" and head is not None:
             left_out = kind in _CLAUDE_LEFT_OUT and _KEPT_ATTACHMENT not in line
             if left_out or (kind == "system" and head.subtype in _SYSTEM_LEFT_OUT):
                 return None
         elif self._agent == "codex" and kind in _CODEX_LEFT_OUT:
             return None
-        if self._quick and told and kind in _QUICK and (short := structure(line)) is not None:
-            return short, False
         record = _whole(line)
         if self._agent == "codex" and not _codex(record):
             return None
         record = leave(record, "transcript", self._agent, self._level)
         return msgspec.json.encode(record), kind == "cost-state"
-
-
-def _stays(line: bytes) -> bool:
-    """Whether the first bytes of a line show that it is left out; most are, and need not be parsed."""
-    if line.startswith(_TYPE_FIRST):
-        return line[len(_TYPE_FIRST) : line.find(b'"', len(_TYPE_FIRST))] in _LEFT_OUT_TYPES
-    return _ATTACHMENT(line) is not None
 
 
 def _codex(record: dict[str, Any]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
@@ -99,7 +100,7 @@ def _note(
     return results
 
 
-def _answer(results: list[EventResult], duplicates: Set[int], position: int, first: int) -> IngestAnswer:
+def _answer(results: list[EventResult], duplicates: AbstractSet[int], position: int, first: int) -> IngestAnswer:
     """`duplicates` are numbers of lines as given to `_note`, -1 for records that are not lines."""
     for number in duplicates:
         if number >= first:

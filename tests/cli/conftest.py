@@ -27,7 +27,7 @@ class Service:
     """What came in.  `answer` may be replaced to misbehave: it takes (path, body) and returns a status and a body, or None."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.acknowledged: list[dict[str, Any]] = []  # hook envelopes, in order of acknowledgement
         self.items: dict[str, list[dict[str, Any]]] = {}
@@ -49,6 +49,16 @@ class Service:
                 records = body["events"]
                 self.acknowledged += records
                 keys = [record["id"] for record in records]
+            elif path.endswith("/observability/items"):
+                self.posts -= 1 + len(body["batches"])
+                self.requests.pop()
+                base = path.removesuffix("items")
+                answers = [
+                    self.take(f"{base}llm_sessions/{batch.pop('llm_session_id')}/items", headers, batch)[1]
+                    for batch in body["batches"]
+                ]
+                self.posts += 1
+                return 202, {"position": 1, "answers": answers}
             elif path.endswith("/items"):
                 records = body["items"]
                 session = path.split("/")[-2]

@@ -101,6 +101,59 @@ def test_interrupted_it_goes_on_after_the_last_answer(projects: Path, service: S
     assert uuids(service) == [f"u{n}" for n in range(CHUNK_LINES_MAX + 50)]
 
 
+def many(folder: Path, files: int) -> Path:
+    """Transcripts of several lines each, more than travel in one request."""
+    folder.mkdir()
+    for n in range(files):
+        (folder / f"f{n:03}.jsonl").write_text("".join(line(n * 100 + m, sessionId=f"s-{n}") for m in range(40)))
+    return folder
+
+
+def test_many_files_travel_together(projects: Path, service: Service, tmp_path: Path) -> None:
+    told = json.loads(crewkit("import", str(many(tmp_path / "many", 100)), "--json").stdout)
+    assert (told["files"], told["accepted"], told["sessions"]) == (100, 4_000, 100)
+    assert service.posts == 3
+    for n in range(100):
+        assert uuids(service, f"s-{n}") == [f"u{n * 100 + m}" for m in range(40)]
+    shown = [json.loads(text) for text in crewkit("sent", "--session", "s-7", "--json").stdout.splitlines()]
+    assert [len(entry["records"]) for entry in shown] == [40]
+
+
+def test_files_of_a_request_without_an_answer_are_sent_again(projects: Path, service: Service, tmp_path: Path) -> None:
+    folder = many(tmp_path / "many", 100)
+    later = (503, {"error": {"code": "x", "message": "later"}})
+    service.answer = lambda path, body: (
+        later if any(b["llm_session_id"] == "s-60" for b in body.get("batches", ())) else None
+    )
+    crewkit("import", str(folder), check=1)
+    known = len(service.items)
+    assert 0 < known < 100
+    service.answer = lambda _path, _body: None
+    told = json.loads(crewkit("import", str(folder), "--json").stdout)
+    assert (told["unchanged"], told["accepted"], told["duplicate"]) == (known, 4_000 - 40 * known, 0)
+
+
+def test_one_line_that_is_never_taken_costs_nobody_else(
+    projects: Path, paths: ClientDir, service: Service, tmp_path: Path
+) -> None:
+    folder = many(tmp_path / "many", 20)
+    bad = (400, {"error": {"code": "validation_failed", "message": "no"}})
+    service.answer = lambda _path, body: bad if b'"u705"' in json.dumps(body).encode() else None
+    told = json.loads(crewkit("import", str(folder), "--json", check=1).stdout)
+    assert (told["accepted"], told["rejected"]) == (799, 1)
+    (kept,) = paths.rejected.glob("*.jsonl")
+    assert b"u705" in kept.read_bytes()
+    assert "20 without news" in crewkit("import", str(folder)).stdout
+
+
+def test_an_answer_that_does_not_speak_of_every_file_is_none(projects: Path, service: Service, tmp_path: Path) -> None:
+    folder = many(tmp_path / "many", 3)
+    service.answer = lambda _path, _body: (202, {"position": 1, "answers": []})
+    assert "accounted for 0 of 3" in crewkit("import", str(folder), check=3).stderr
+    service.answer = lambda _path, _body: None
+    assert "120 new" in crewkit("import", str(folder)).stdout
+
+
 def test_bad_lines_are_counted_and_harm_nobody(projects: Path, service: Service, tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     odd = json.dumps({"type": 7, "uuid": "u5", "sessionId": "s-1"}) + "\n"
@@ -198,7 +251,8 @@ def test_a_dry_run_sends_and_remembers_nothing_and_since_leaves_files_out(projec
     assert "0 files" in crewkit("import", str(projects), "--since", "2199-01-01T00:00:00Z").stdout
     assert service.posts == 0
     crewkit("import", str(projects), "--since", "1d")
-    assert service.posts == 2
+    assert service.posts == 1
+    assert SESSION in service.items
 
 
 def test_a_service_that_is_away_is_exit_code_three(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
