@@ -18,13 +18,16 @@ help: ## show this list
 
 init: $(STAMP) ## make .venv with the locked dependencies and the crewkit command in it
 
-# uv when the machine has it, else uv from inside the environment: both install exactly requirements.lock, hashes checked.
+# uv when the machine has it, else uv from inside the environment, else (no way through for uv: a proxy, a mirror that only pip
+# is told of) pip itself: all three install exactly requirements.lock and check its hashes.
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@if command -v uv >/dev/null 2>&1; then uv=uv; else \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check uv; uv=$(BIN)/uv; fi; \
-	VIRTUAL_ENV=$(abspath $(VENV)) $$uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
-	VIRTUAL_ENV=$(abspath $(VENV)) $$uv pip install --quiet --python $(BIN)/python --no-deps -e . 
+	@uv=$$(command -v uv || true); \
+	test -n "$$uv" || { $(BIN)/python -m pip install --quiet --disable-pip-version-check uv && uv=$(BIN)/uv; }; \
+	{ test -n "$$uv" && $$uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+		$$uv pip install --quiet --python $(BIN)/python --no-deps -e . ; } || \
+	{ $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . ; }
 	@touch $@
 
 demo: $(STAMP) ## start everything, send recorded agent sessions, print what came out (ARGS=--once to stop afterwards)
