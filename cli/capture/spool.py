@@ -193,7 +193,12 @@ def segments(paths: ClientDir) -> list[Path]:
 
 
 def forget_doubles(paths: ClientDir) -> int:
-    """After a crash: remove captures that are in a segment already; returns how many."""
+    """After a crash: remove captures that are in a segment already; returns how many.
+
+    A segment whose writer was killed goes first: it has no name yet, and its captures are all still in `incoming/`.
+    """
+    for torn in paths.segments.glob(".*"):
+        torn.unlink(missing_ok=True)
     waiting = scan(paths)
     if not waiting:
         return 0

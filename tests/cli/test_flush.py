@@ -309,6 +309,14 @@ def test_killed_at_random_points_nothing_is_lost_and_nothing_doubled(env: Client
     assert list(env.incoming.iterdir()) == list(env.segments.iterdir()) == []
 
 
+def test_a_segment_whose_writer_was_killed_is_cleared_away(env: ClientDir, service: Service) -> None:
+    capture(env, 1)
+    (env.segments / ".01790000000001000000-half.jsonl.x003").write_bytes(b'{"payload": {"session')
+    assert "1 sent" in crewkit("flush").stdout
+    assert list(env.segments.iterdir()) == []
+    assert ids(service) == ["t1"]
+
+
 def test_sent_shows_the_exact_bytes_and_filters(env: ClientDir, service: Service) -> None:
     capture(env, 1, session_id="first")
     crewkit("flush")
