@@ -28,13 +28,20 @@ StateT = TypeVar("StateT")
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks.  `actor` is `key:<id>` or `user:<id>`; `person_id` whom the deed (and the data) is attributed to."""
+    """Who asks.  `actor` is `key:<id>`, `user:<id>` or `system:<name>`; `person_id` whom the deed and the data belong to.
+
+    `permission` is the user's in organization `org_id`; `platform_role` is their rank in the whole installation.
+    """
 
     actor: str
     org_id: UUID
     person_id: UUID
     scopes: frozenset[str]
     request_id: str | None = None
+    user_id: UUID | None = None
+    permission: str | None = None
+    platform_role: str = "org_user"
+    ip: str | None = None
 
     def meta(self) -> Meta:
         """The envelope's note of who did it."""

@@ -10,8 +10,19 @@ from uuid import UUID
 
 import msgspec
 
-from domain.kernel import DomainError, Event, NotFoundError, Stream
+from domain.kernel import Event, NotFoundError, Stream
 from domain.organizations.events import ApiKeyIssued, ApiKeyRevoked, OrganizationCreated
+from domain.organizations.state import (
+    NO_ORGANIZATION,
+    Absent,
+    InvalidFieldError,
+    Organization,
+    OrganizationState,
+    evolve_organization,
+    organization_stream,
+)
+
+__all__ = ["NO_ORGANIZATION", "evolve_organization", "organization_stream"]  # one name for callers: `decide.…`
 
 SCOPES = frozenset({"ingest", "read", "audit", "admin"})
 LABEL_CHARS_MAX = 100
@@ -65,24 +76,6 @@ _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _UUID_SHAPE = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
-class InvalidFieldError(DomainError):
-    """A value cannot be accepted; `details["field"]` names it."""
-
-    code = "validation_failed"
-
-
-class Absent(msgspec.Struct, frozen=True):
-    """Nothing has happened yet."""
-
-
-class Organization(msgspec.Struct, frozen=True):
-    """A tenant that exists."""
-
-    organization_id: UUID
-    slug: str
-    owner_id: UUID
-
-
 class LiveKey(msgspec.Struct, frozen=True):
     """A key that was issued and not revoked (it may have expired)."""
 
@@ -95,27 +88,13 @@ class DeadKey(msgspec.Struct, frozen=True):
     key_id: UUID
 
 
-OrganizationState: TypeAlias = Absent | Organization
 KeyState: TypeAlias = Absent | LiveKey | DeadKey
-NO_ORGANIZATION: OrganizationState = Absent()
 NO_KEY: KeyState = Absent()
-
-
-def organization_stream(organization_id: UUID) -> Stream:
-    """Where an organization's own facts live."""
-    return Stream("Organization", str(organization_id))
 
 
 def key_stream(key_id: UUID) -> Stream:
     """Where one key's facts live."""
     return Stream("ApiKey", str(key_id))
-
-
-def evolve_organization(state: OrganizationState, event: Event) -> OrganizationState:
-    """Apply one fact; facts of other kinds change nothing."""
-    if isinstance(event, OrganizationCreated):
-        return Organization(event.organization_id, event.slug, event.owner_id)
-    return state
 
 
 def evolve_key(state: KeyState, event: Event) -> KeyState:
