@@ -14,6 +14,7 @@ from schemas.health import Component, Health, Live
 CHECK_S = 2.0
 RELAY_LAG_MAX = 10_000  # events; more than this is named in the health answer
 PROJECTION_LAG_MAX = 10_000
+SEAL_LATE_S = 300.0  # the oldest event without a checkpoint may be this old
 _RANK = {"ok": 0, "degraded": 1, "down": 2}
 PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -44,6 +45,16 @@ def components(services: Services, seen: Vitals | None) -> dict[str, Component]:
         status="degraded" if behind else "ok",
         message="the relay is behind or not running" if behind else "",
         details={"lag": seen.relay_lag, "position": seen.relay_position},
+    )
+    late = seen.unsealed_s > SEAL_LATE_S
+    found["sealer"] = Component(
+        status="degraded" if late else "ok",
+        message=f"events wait for a checkpoint since {seen.unsealed_s:.0f} s; is the sealer running?" if late else "",
+        details={
+            "lag": max(0, seen.head - seen.sealed_position),
+            "position": seen.sealed_position,
+            "checkpoint": seen.sealed_number,
+        },
     )
     active = [one for one in seen.projections if one.active]
     for one in active:
@@ -105,6 +116,15 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
         return registry
     Gauge("crewkit_store_head", "Position of the newest event", registry=registry).set(seen.head)
     Gauge("crewkit_relay_lag_events", "Events stored and not yet published", registry=registry).set(seen.relay_lag)
+    sealed = Gauge(
+        "crewkit_sealed_position", "Position of the newest event that a checkpoint covers", registry=registry
+    )
+    sealed.set(seen.sealed_position)
+    Gauge("crewkit_sealed_checkpoint", "Number of the newest checkpoint", registry=registry).set(seen.sealed_number)
+    waiting = Gauge(
+        "crewkit_unsealed_seconds", "Age of the oldest event that no checkpoint covers; 0: none", registry=registry
+    )
+    waiting.set(seen.unsealed_s)
     names = ("projection", "generation")
     lag = Gauge("crewkit_projection_lag_events", "Events a projection is behind the head", names, registry=registry)
     position = Gauge("crewkit_projection_position", "Position a projection has reached", names, registry=registry)

@@ -27,6 +27,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: Annotated[str | None, Meta(description="API key the client commands use")] = None
     organization: Annotated[str | None, Meta(description="organization the client commands use")] = None
     stale_after_s: Annotated[int, Meta(description="seconds without events after which a session times out")] = 1800
+    seal_every_s: Annotated[float, Meta(description="seconds after which new events are sealed in a checkpoint")] = 10.0
+    seal_every_events: Annotated[int, Meta(description="new events after which a checkpoint is made at once")] = 10_000
     body_bytes_max: Annotated[int, Meta(description="largest request body accepted, in bytes after unzipping")] = (
         16 * 1024 * 1024
     )

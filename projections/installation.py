@@ -22,12 +22,19 @@ class ProjectionVitals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Vitals(msgspec.Struct, frozen=True, kw_only=True):
-    """`relay_lag` is events that are stored but not yet published."""
+    """`relay_lag` is events that are stored but not yet published.
+
+    `sealed_number` and `sealed_position` are those of the last checkpoint; `unsealed_s` is how long the oldest event that no
+    checkpoint covers has waited, in seconds.
+    """
 
     head: int
     relay_position: int
     relay_lag: int
     projections: list[ProjectionVitals]
+    sealed_number: int = 0
+    sealed_position: int = 0
+    unsealed_s: float = 0.0
 
 
 _PROJECTIONS = """
@@ -35,6 +42,12 @@ SELECT c.projection, c.generation, c.position, c.status, c.failed_position, json
        coalesce(p.active_generation = c.generation, false) AS active
   FROM crewkit.checkpoint c LEFT JOIN crewkit.projection p ON p.name = c.projection
  ORDER BY c.projection, c.generation
+"""
+_SEALED = """
+SELECT coalesce(c.number, 0) AS number, coalesce(c.size, 0) AS size,
+       greatest(0, coalesce(extract(epoch FROM clock_timestamp() - crewkit.unsealed_since()), 0))::float8 AS waiting
+  FROM (SELECT) one LEFT JOIN LATERAL
+       (SELECT number, size FROM crewkit.proof_checkpoint ORDER BY number DESC LIMIT 1) c ON true
 """
 
 
@@ -48,6 +61,7 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         # Checkpoints first: read the other way round, a projection could seem to be ahead of the log.
         rows = await connection.fetch(_PROJECTIONS, timeout=timeout_s)
         relay = await connection.fetchval("SELECT max(position) FROM crewkit.relay", timeout=timeout_s)
+        sealed = await connection.fetchrow(_SEALED, timeout=timeout_s)
         head = await connection.fetchval("SELECT crewkit.head()", timeout=timeout_s)
     projections = [
         ProjectionVitals(
@@ -62,7 +76,15 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         )
         for row in rows
     ]
-    return Vitals(head=head, relay_position=relay or 0, relay_lag=max(0, head - (relay or 0)), projections=projections)
+    return Vitals(
+        head=head,
+        relay_position=relay or 0,
+        relay_lag=max(0, head - (relay or 0)),
+        projections=projections,
+        sealed_number=sealed["number"] if sealed else 0,
+        sealed_position=sealed["size"] if sealed else 0,
+        unsealed_s=sealed["waiting"] if sealed else 0.0,
+    )
 
 
 async def checkpoint(pool: asyncpg.Pool[asyncpg.Record], projection: str) -> int:

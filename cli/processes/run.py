@@ -67,6 +67,12 @@ def scheduler() -> None:
     _work("scheduler")
 
 
+@worker.command()
+def sealer() -> None:
+    """Sign Merkle checkpoints over the log, so that any later change of it can be proven."""
+    _work("sealer")
+
+
 @click.command()
 @data_dir_option
 def migrate(data_dir: Path | None) -> None:

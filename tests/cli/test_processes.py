@@ -99,7 +99,7 @@ def running(folder: Path) -> Instance:
 def test_up_says_where_it_is_and_keeps_its_secrets(folder: Path, running: Instance) -> None:
     assert running.organization == "default"
     assert running.api_key.startswith("ck_")
-    assert set(running.pids) == {"supervisor", "postgres", "nats", "api", "relay", "projector", "scheduler"}
+    assert set(running.pids) == {"supervisor", "postgres", "nats", "api", "relay", "projector", "scheduler", "sealer"}
     for file in (folder / "crewkit.json", *(folder / "keys").iterdir()):
         assert file.stat().st_mode & 0o777 == 0o600, file
     assert "crewkit:" not in running.database_url
@@ -131,7 +131,7 @@ def test_status_and_doctor_see_it(folder: Path, running: Instance) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("name", ["api", "relay", "projector", "scheduler", "nats", "postgres"])
+@pytest.mark.parametrize("name", ["api", "relay", "projector", "scheduler", "sealer", "nats", "postgres"])
 def test_a_killed_process_comes_back(folder: Path, running: Instance, name: str) -> None:
     os.kill(running.pids[name], signal.SIGKILL)
     until(lambda: well(folder, {name: running.pids[name]}), f"{name} did not come back")
