@@ -20,14 +20,21 @@ Key = tuple[Any, ...]
 
 
 class Table(Generic[RowT]):
-    """A read-model table: `row` is a mutable Struct whose fields are its columns, `key` the names of its key columns."""
+    """A read-model table: `row` is a mutable Struct whose fields are its columns, `key` the names of its key columns.
 
-    __slots__ = ("key", "key_of", "name", "row")
+    `parent` is a table whose key begins this one's, and whose row exists wherever a row of this one does: below a new
+    parent the runtime then need not ask for rows.
+    """
 
-    def __init__(self, name: str, row: type[RowT], key: tuple[str, ...]) -> None:
-        self.name = name
+    __slots__ = ("key", "key_of", "name", "parent", "row")
+
+    def __init__(self, name: str, row: type[RowT], key: tuple[str, ...], *, parent: Table[Any] | None = None) -> None:
+        if parent is not None and key[: len(parent.key)] != parent.key:
+            raise ValueError(f"the key of {name} does not begin with that of {parent.name}")
+        self.name: str = name
         self.row = row
-        self.key = key
+        self.key: tuple[str, ...] = key
+        self.parent: Table[Any] | None = parent
         self.key_of: Callable[[RowT], Key] = lambda row: tuple(getattr(row, part) for part in key)
 
     @property

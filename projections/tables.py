@@ -1,7 +1,8 @@
 """The SQL of read-model tables, derived from the catalogue: load, upsert, copy, generations and the views over them.
 
-Table `session` of generation 3 is stored as `crewkit.session__g3` and read through the view `crewkit.session`.  Every
-statement takes whole columns (`unnest`), so a batch costs one round trip per table, whatever its size.
+Table `session` of generation 3 is stored as `crewkit.session__g3` and read through the view `crewkit.session`.  Rows are
+written as one JSON parameter (`json_populate_recordset`), which costs us a tenth of one array per column; rows that JSON
+would change travel as whole columns (`unnest`).  Either way a batch costs one statement per table, whatever its size.
 """
 
 from __future__ import annotations
@@ -21,20 +22,35 @@ from projections.base import Key, Projection, Table
 SCHEMA = "crewkit"
 NUL = "\x00"
 NUL_SHOWN = "\ufffd"  # what a reader sees where a text held a NUL, which Postgres cannot store
+_NUL_IN_JSON = b"\\u0000"
 _ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not the text \\u0000, whose backslash is escaped itself
 
 RowT = TypeVar("RowT", bound=msgspec.Struct)
 Codec: TypeAlias = Callable[[Any], Any]
 
+# Types whose values are the same after a way through JSON, and the only hints with which they are.
+_JSON_TYPES = frozenset(
+    [
+        *("bigint", "boolean", "date", "integer", "json", "jsonb", "numeric", "smallint", "text", "text[]"),
+        *("timestamp with time zone", "uuid", "uuid[]"),
+    ]
+)
+_PLAIN_DEFAULTS = (type(None), bool, int, str)
+_encode = msgspec.json.Encoder().encode
+
 
 class Column(msgspec.Struct, frozen=True):
-    """One column.  `store` makes the value asyncpg takes, `load` the row's value; None where it passes as it is."""
+    """One column.  `store` makes the value asyncpg takes, `load` the row's value; None where it passes as it is.
+
+    `in_json`: its values survive a way through JSON.
+    """
 
     name: str
     type: str
     store: Codec | None
     load: Codec | None
     is_array: bool
+    in_json: bool
 
 
 def stored_name(table: str, generation: int) -> str:
@@ -86,7 +102,12 @@ def _column(name: str, sql_type: str, hint: Any, *, is_key: bool) -> Column:
         load = lambda value: None if value is None else msgspec.convert(value, hint)  # noqa: E731
     elif sql_type == "text" and not is_key:
         store = _clean_text
-    return Column(name, sql_type, store, load, sql_type.endswith("[]"))
+    in_json = sql_type in _JSON_TYPES
+    if sql_type == "numeric":
+        in_json = allowed == (int,)  # a fraction would be rounded
+    elif sql_type in {"json", "jsonb"}:
+        in_json = str not in allowed  # JSON that the row keeps as text
+    return Column(name, sql_type, store, load, sql_type.endswith("[]"), in_json)
 
 
 def _int_or_none(value: Any) -> int | None:
@@ -110,9 +131,12 @@ def _array_literal(values: Iterable[Any] | None) -> str | None:
 class StoredTable(Generic[RowT]):
     """One generation of one table: its statements and how its rows travel.  Made by `describe`."""
 
-    __slots__ = ("columns", "load_sql", "name", "positional", "table", "upsert_sql")
+    __slots__ = ("_from_json", "_in_json", "columns", "load_sql", "name", "positional", "table", "upsert_sql")
 
-    def __init__(self, table: Table[RowT], generation: int, columns: Sequence[Column]) -> None:
+    def __init__(
+        self, table: Table[RowT], generation: int, columns: Sequence[Column], stored: Sequence[tuple[str, str]]
+    ) -> None:
+        """`stored` are names and types of all columns of the table, in its order."""
         self.table = table
         self.name = stored_name(table.name, generation)
         self.columns = tuple(columns)
@@ -136,10 +160,30 @@ class StoredTable(Generic[RowT]):
         )
         rest = [column.name for column in columns if column.name not in table.key]
         action = "UPDATE SET " + ", ".join(f'"{name}" = EXCLUDED."{name}"' for name in rest) if rest else "NOTHING"
-        self.upsert_sql = (
-            f"INSERT INTO {full} ({names}) SELECT {values} FROM unnest({arrays}) AS given({names}) "  # noqa: S608
-            f"ON CONFLICT ({keys}) DO {action}"
+        end = f"ON CONFLICT ({keys}) DO {action}"
+        self.upsert_sql = f"INSERT INTO {full} ({names}) SELECT {values} FROM unnest({arrays}) AS given({names}) {end}"  # noqa: S608
+        base = _base(table.row, full, stored) if all(column.in_json for column in columns) else None
+        self._in_json = base is not None
+        self._from_json = (  # before the gate, before and after the number of the parameter
+            f"INSERT INTO {full} ({names}) SELECT {names} FROM ",  # noqa: S608
+            f"json_populate_recordset({base}, $",
+            f"::json) {end}",
         )
+
+    def upsert_from(self, parameter: int, gate: str = "") -> str:
+        """The statement that takes what `as_json` made as its parameter of that number.
+
+        `gate` names a relation of one row or none: without a row nothing is written.
+        """
+        into, before, after = self._from_json
+        return f"{into}{gate + ', ' if gate else ''}{before}{parameter}{after}"
+
+    def as_json(self, rows: Sequence[RowT]) -> bytes | None:
+        """`rows` as one JSON text; None where they must travel as columns."""
+        if not self._in_json:
+            return None
+        text = _encode(rows)
+        return None if _NUL_IN_JSON in text else text
 
     def _by_column(self, rows: Sequence[RowT]) -> list[Sequence[Any]]:
         found: list[Sequence[Any]] = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
@@ -169,6 +213,10 @@ class StoredTable(Generic[RowT]):
         """Insert or replace `rows`, each key at most once, in one statement."""
         if not rows:
             return
+        text = self.as_json(rows)
+        if text is not None:
+            await connection.execute(self.upsert_from(1), text)
+            return
         values = self._by_column(rows)
         for n, column in enumerate(self.columns):
             if column.is_array:
@@ -186,6 +234,29 @@ class StoredTable(Generic[RowT]):
             )
 
 
+def _base(row: type[msgspec.Struct], full: str, stored: Sequence[tuple[str, str]]) -> str | None:
+    """What a column has that the JSON of a row leaves out; None where that JSON is no plain object of the row's columns."""
+    config = row.__struct_config__
+    if config.array_like or config.tag is not None or row.__struct_encode_fields__ != row.__struct_fields__:
+        return None
+    if not config.omit_defaults:
+        return f"NULL::{full}"
+    values: list[str] = []
+    defaults = {field.name: field for field in msgspec.structs.fields(row)}
+    for name, sql_type in stored:
+        field = defaults.get(name)
+        value = None
+        if field is not None and field.default is not msgspec.NODEFAULT:
+            value = field.default
+        elif field is not None and field.default_factory is not msgspec.NODEFAULT:
+            return None
+        if type(value) not in _PLAIN_DEFAULTS:
+            return None
+        text = "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
+        values.append(f"{text}::{sql_type}")
+    return f"ROW({', '.join(values)})::{full}"
+
+
 async def describe(connection: Connection, table: Table[RowT], generation: int) -> StoredTable[RowT]:
     """Read the column types of a stored generation.
 
@@ -195,7 +266,8 @@ async def describe(connection: Connection, table: Table[RowT], generation: int) 
     found = await connection.fetch(
         """SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
              FROM pg_attribute a
-            WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped""",
+            WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
+            ORDER BY a.attnum""",
         f'{SCHEMA}."{stored_name(table.name, generation)}"',
     )
     if not found:
@@ -205,7 +277,7 @@ async def describe(connection: Connection, table: Table[RowT], generation: int) 
         raise LookupError(f"table {stored_name(table.name, generation)} lacks the columns {', '.join(missing)}")
     hints = get_type_hints(table.row)
     columns = [_column(name, sql_types[name], hints[name], is_key=name in table.key) for name in table.columns]
-    return StoredTable(table, generation, columns)
+    return StoredTable(table, generation, columns, list(sql_types.items()))
 
 
 async def describe_all(connection: Connection, projection: Projection, generation: int) -> dict[str, StoredTable[Any]]:

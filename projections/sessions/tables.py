@@ -18,7 +18,7 @@ import msgspec
 from projections.base import Table
 
 
-class SessionRow(msgspec.Struct, gc=False):
+class SessionRow(msgspec.Struct, gc=False, omit_defaults=True):
     """A piece of work: one agent conversation by default, several where `context.work_id` names the work.
 
     `status` and `outcome` each come with the rule that decided them.  `acted_*` is the span of real activity, `seen_*` of
@@ -66,7 +66,7 @@ class SessionRow(msgspec.Struct, gc=False):
     last_position: int = 0
 
 
-class LlmSessionRow(msgspec.Struct, gc=False):
+class LlmSessionRow(msgspec.Struct, gc=False, omit_defaults=True):
     """One agent conversation.  `last_position` guards idempotency: facts at or below it were applied.
 
     `session_id` is the crewkit session it belongs to (the first work id named, else its own id).  `runs` counts processes
@@ -150,7 +150,7 @@ class LlmSessionRow(msgspec.Struct, gc=False):
     last_position: int = 0
 
 
-class SubagentRow(msgspec.Struct, gc=False):
+class SubagentRow(msgspec.Struct, gc=False, omit_defaults=True):
     """A subagent of a conversation.  `real` is False for an orphaned stop: an internal fork, not a subagent.
 
     `told_*` are totals the agent itself reported; own totals are summed from its calls.
@@ -172,7 +172,7 @@ class SubagentRow(msgspec.Struct, gc=False):
     told_duration_ms: int | None = None
 
 
-class ModelCallRow(msgspec.Struct, gc=False):
+class ModelCallRow(msgspec.Struct, gc=False, omit_defaults=True):
     """One response of a model API, whatever number of lines and channels told of it.
 
     `call_key` is the request id, else the message id.  `llm_session_id` owns it (see `fold_calls`).  `agent_rank` and
@@ -214,7 +214,7 @@ class ModelCallRow(msgspec.Struct, gc=False):
     service_tier: str | None = None
 
 
-class ModelCallAliasRow(msgspec.Struct, gc=False):
+class ModelCallAliasRow(msgspec.Struct, gc=False, omit_defaults=True):
     """Which call a message id stands for: a sidechain replay with another request id must not count again."""
 
     org_id: UUID
@@ -224,7 +224,7 @@ class ModelCallAliasRow(msgspec.Struct, gc=False):
     at: datetime
 
 
-class ToolCallRow(msgspec.Struct, gc=False):
+class ToolCallRow(msgspec.Struct, gc=False, omit_defaults=True):
     """One tool call.  `status`: requested, succeeded, failed or denied; None while no fact says."""
 
     org_id: UUID
@@ -246,7 +246,7 @@ class ToolCallRow(msgspec.Struct, gc=False):
     stand_in: bool = False
 
 
-class PromptRow(msgspec.Struct, gc=False):
+class PromptRow(msgspec.Struct, gc=False, omit_defaults=True):
     """One prompt and the turn it began; `model` where the agent names the turn's model apart from its calls (Codex).  `text` is plain, for titles and search, and only where content was sent.
 
     Erasing a person deletes the texts of `person_id`.
@@ -269,7 +269,7 @@ class PromptRow(msgspec.Struct, gc=False):
     stand_in: bool = False
 
 
-class TallyRow(msgspec.Struct, gc=False):
+class TallyRow(msgspec.Struct, gc=False, omit_defaults=True):
     """How often one channel (or phase) told of something that has no id of its own.
 
     Channels tell of the same happenings, so a reader takes the largest `n` over `channel`, never the sum.
@@ -284,12 +284,12 @@ class TallyRow(msgspec.Struct, gc=False):
 
 SESSION = Table("session", SessionRow, ("org_id", "session_id"))
 LLM_SESSION = Table("llm_session", LlmSessionRow, ("org_id", "llm_session_id"))
-SUBAGENT = Table("subagent_session", SubagentRow, ("org_id", "llm_session_id", "agent_id"))
+SUBAGENT = Table("subagent_session", SubagentRow, ("org_id", "llm_session_id", "agent_id"), parent=LLM_SESSION)
 MODEL_CALL = Table("model_call", ModelCallRow, ("org_id", "call_key"))
 MODEL_CALL_ALIAS = Table("model_call_alias", ModelCallAliasRow, ("org_id", "message_id"))
-TOOL_CALL = Table("tool_call", ToolCallRow, ("org_id", "llm_session_id", "tool_use_id"))
-PROMPT = Table("prompt", PromptRow, ("org_id", "llm_session_id", "prompt_id"))
-TALLY = Table("tally", TallyRow, ("org_id", "llm_session_id", "name", "channel"))
+TOOL_CALL = Table("tool_call", ToolCallRow, ("org_id", "llm_session_id", "tool_use_id"), parent=LLM_SESSION)
+PROMPT = Table("prompt", PromptRow, ("org_id", "llm_session_id", "prompt_id"), parent=LLM_SESSION)
+TALLY = Table("tally", TallyRow, ("org_id", "llm_session_id", "name", "channel"), parent=LLM_SESSION)
 
 TABLES = (SESSION, LLM_SESSION, SUBAGENT, MODEL_CALL, MODEL_CALL_ALIAS, TOOL_CALL, PROMPT, TALLY)
 for _table in TABLES:

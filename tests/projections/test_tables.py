@@ -124,6 +124,96 @@ async def test_text_that_postgres_cannot_store_is_shown_as_such(pool: Pool) -> N
     assert msgspec.json.decode(found.raw or "") == {"a": "\ufffd", "b": "\\u0000"}
 
 
+class PlainRow(msgspec.Struct, omit_defaults=True):
+    """Only kinds of values that JSON keeps, with defaults that its text leaves out."""
+
+    org_id: UUID
+    name: str
+    state: str = "it's on"
+    count: int = 0
+    on: bool = False
+    large: int = 7
+    tags: list[str] | None = None
+    parts: dict[str, int] | None = None
+    at: datetime | None = None
+    note: str | None = None
+
+
+PLAIN = Table("plain", PlainRow, ("org_id", "name"))
+PLAIN_DDL = """
+CREATE TABLE crewkit.plain__g{g} (
+    note text, at timestamptz, extra text DEFAULT 'untouched', org_id uuid NOT NULL, name text NOT NULL, state text NOT NULL,
+    count bigint NOT NULL, "on" boolean NOT NULL, large numeric(40) NOT NULL, tags text[], parts jsonb,
+    PRIMARY KEY (org_id, name)
+);
+"""
+PLAIN_ROWS = [
+    PlainRow(ORG, "new"),
+    PlainRow(
+        ORG,
+        "full",
+        "off",
+        2**62,
+        on=True,
+        large=10**39,
+        tags=["", "a,b", 'quo"te', "NULL", " ü 🦊 "],
+        parts={"é\n": 10**18},
+        at=datetime(2026, 11, 20, 1, 2, 3, 456789, tzinfo=UTC),
+        note="null",
+    ),
+    PlainRow(OTHER, "empty", "", tags=[], parts={}, note=""),
+]
+
+
+@pytest.fixture
+async def plain(pool: Pool) -> tables.StoredTable[PlainRow]:
+    made = Projection("plains", 1, tables=(PLAIN,), ddl=PLAIN_DDL, touches=lambda _: (), fold=lambda _, __: None)
+    async with pool.acquire() as connection, connection.transaction():
+        await tables.create_generation(connection, made, 1)
+        return await tables.describe(connection, PLAIN, 1)
+
+
+async def test_rows_written_as_json_equal_rows_written_as_columns(
+    pool: Pool, plain: tables.StoredTable[PlainRow]
+) -> None:
+    keys = [(row.org_id, row.name) for row in PLAIN_ROWS]
+    async with pool.acquire() as connection:
+        await plain.copy(connection, PLAIN_ROWS)
+        before = await plain.load(connection, keys)
+        assert sorted(before, key=lambda row: row.name) == sorted(PLAIN_ROWS, key=lambda row: row.name)
+        changed = [
+            msgspec.structs.replace(row, name=other.name, org_id=other.org_id)
+            for row, other in zip(PLAIN_ROWS, PLAIN_ROWS[1:] + PLAIN_ROWS[:1], strict=True)
+        ]
+        assert plain.as_json(changed) is not None
+        await plain.upsert(connection, changed)
+        after = await plain.load(connection, keys)
+    assert sorted(after, key=lambda row: row.name) == sorted(changed, key=lambda row: row.name)
+
+
+async def test_behind_a_closed_gate_nothing_is_written(pool: Pool, plain: tables.StoredTable[PlainRow]) -> None:
+    text = plain.as_json(PLAIN_ROWS)
+    async with pool.acquire() as connection:
+        for word, written in (("false", 0), ("true", 3)):
+            await connection.execute(f"WITH open AS (SELECT 1 WHERE {word}) {plain.upsert_from(1, 'open')}", text)
+            assert len(await plain.load(connection, [(row.org_id, row.name) for row in PLAIN_ROWS])) == written
+
+
+async def test_what_json_would_change_travels_as_columns(pool: Pool, plain: tables.StoredTable[PlainRow]) -> None:
+    assert (await stored(pool)).as_json(ROWS) is None  # a fraction, and JSON kept as text
+    assert plain.as_json([PlainRow(ORG, "odd", note="a\x00b")]) is None
+    async with pool.acquire() as connection:
+        await plain.upsert(connection, [PlainRow(ORG, "odd", note="a\x00b", parts={"\x00": 1})])
+        (found,) = await plain.load(connection, [(ORG, "odd")])
+    assert (found.note, found.parts) == ("a\ufffdb", {"\ufffd": 1})
+
+
+def test_a_parents_key_begins_the_childs() -> None:
+    assert Table("part", PlainRow, ("org_id", "name", "state"), parent=PLAIN).parent is PLAIN
+    with pytest.raises(ValueError, match="does not begin"):
+        Table("part", PlainRow, ("name", "org_id"), parent=PLAIN)
+
+
 async def test_a_struct_that_does_not_fit_the_table_is_refused(pool: Pool) -> None:
     class Wider(ThingRow):
         missing: int = 0

@@ -87,6 +87,7 @@ async def test_dropped_messages_are_read_from_postgres(log: Log, settings: Setti
     names = fresh_names()
     client = await nats.connect(nats_url)
     async with running(run_relay(settings, names), run_projector(settings, names=names, wanted=[tally()])):
+        await log.relayed(await log.add(60))  # by then there is a stream
         for _ in range(8):
             head = await log.add(60)
             await client.jetstream().purge_stream(names.stream)

@@ -20,6 +20,12 @@ ERROR_CHARS_MAX = 2_000
 _REGISTER_LOCKS = 0x637265  # first half of the two-part advisory locks that guard one projection's generations
 
 
+# Compare and set: another instance may have been faster, or the generation stopped or retired.
+ADVANCE = """UPDATE crewkit.checkpoint SET position = $4, error = NULL, updated_at = clock_timestamp()
+            WHERE projection = $1 AND generation = $2 AND position = $3 AND status IN ('running', 'filling')"""
+ADVANCE_PARAMETERS = 4  # name, generation, old position, new position
+
+
 class Standing(msgspec.Struct, frozen=True):
     """Where a projection stands: the version and generation that is read, and that generation's checkpoint."""
 
@@ -191,16 +197,8 @@ async def drop_old_generations(pool: Pool, name: str) -> None:
 
 
 async def advance(connection: Connection, name: str, generation: int, old: int, new: int) -> bool:
-    """Compare and set: False when another instance was faster, or the generation was stopped or retired."""
-    tag = await connection.execute(
-        """UPDATE crewkit.checkpoint SET position = $4, error = NULL, updated_at = clock_timestamp()
-            WHERE projection = $1 AND generation = $2 AND position = $3 AND status IN ('running', 'filling')""",
-        name,
-        generation,
-        old,
-        new,
-    )
-    return tag == "UPDATE 1"
+    """Move the checkpoint; False when it is not at `old` any more."""
+    return await connection.execute(ADVANCE, name, generation, old, new) == "UPDATE 1"
 
 
 async def fail(pool: Pool, name: str, generation: int, at: int, failed_position: int, error: str) -> bool:

@@ -17,6 +17,7 @@ from eventstore.port import Recorded
 from eventstore.sealing import KeyRing
 from projections.base import Key, Projection, Rows, Table
 from projections.tables import StoredTable
+from workers.projector.control import ADVANCE, ADVANCE_PARAMETERS
 
 log = structlog.get_logger("projector")
 
@@ -97,6 +98,10 @@ class Engine:
         self._rows = Rows()
         self._settled: defaultdict[Table[Any], set[Key]] = defaultdict(set)  # in memory, or not in the database either
         self._absent: dict[str, set[Key]] = {}  # keys that the database does not hold
+        self._new: dict[Table[Any], set[Key]] = {  # rows begun here, so that all rows below them are in memory
+            table.parent: set() for table in projection.tables if table.parent is not None
+        }
+        self._statements: dict[tuple[str, ...], str] = {}
         self._seen: set[int] | None = None
         self._erased: set[tuple[UUID, UUID]] = set()  # organization and person
 
@@ -143,14 +148,23 @@ class Engine:
                         wanted[table].append(key)
         except Exception as error:
             raise FoldError(recorded.position, error) from error
-        for table, keys in wanted.items():
+        for table in sorted(wanted, key=lambda table: table.parent is not None):  # parents first
+            keys = wanted[table]
             missing = set(keys)
-            for row in await self.stored[table.name].load(source, self._perhaps_stored(table.name, keys)):
+            for row in await self.stored[table.name].load(source, self._perhaps_stored(table, keys)):
                 self._rows.remember(table, row)
                 missing.discard(table.key_of(row))
             self._absent.setdefault(table.name, set()).update(missing)
+            if (new := self._new.get(table)) is not None:
+                new |= missing
 
-    def _perhaps_stored(self, name: str, keys: list[Key]) -> list[Key]:
+    def _perhaps_stored(self, table: Table[Any], keys: list[Key]) -> list[Key]:
+        if table.parent is not None:
+            new, width = self._new[table.parent], len(table.parent.key)
+            keys = [key for key in keys if key[:width] not in new]
+        return self._perhaps_met(table.name, keys)
+
+    def _perhaps_met(self, name: str, keys: list[Key]) -> list[Key]:
         seen = self._seen
         if seen is None:
             return keys
@@ -171,10 +185,32 @@ class Engine:
         """How many rows must be written."""
         return self._rows.changed()
 
-    @property
-    def unchanged(self) -> bool:
-        """Whether there is nothing to write."""
-        return self._rows.changed() == 0 and not self._erased
+    def statement(self) -> tuple[str, list[bytes]] | None:
+        """Rows and checkpoint as one statement, and its arguments after those of `control.ADVANCE`; None: it takes several.
+
+        It answers 1, or 0 where the checkpoint was elsewhere: then nothing was written.
+        """
+        if self._erased:
+            return None
+        names: list[str] = []
+        texts: list[bytes] = []
+        for table in self.projection.tables:
+            if rows := self._rows.dirty(table):
+                text = self.stored[table.name].as_json(rows)
+                if text is None:
+                    return None
+                names.append(table.name)
+                texts.append(text)
+        key = tuple(names)
+        sql = self._statements.get(key)
+        if sql is None:
+            writes = [
+                f"w{n} AS ({self.stored[name].upsert_from(ADVANCE_PARAMETERS + n, 'moved')})"
+                for n, name in enumerate(names, 1)
+            ]
+            sql = f"WITH {', '.join([f'moved AS ({ADVANCE} RETURNING 1)', *writes])} SELECT count(*) FROM moved"  # noqa: S608
+            self._statements[key] = sql
+        return sql, texts
 
     async def write(self, connection: Connection, *, bulk: bool = False) -> int:
         """Write changed rows; how many.  `bulk` copies those known to be new: only for who is alone on the generation."""
@@ -209,6 +245,8 @@ class Engine:
         self._settled.clear()
         self._erased.clear()
         self._absent.clear()
+        for new in self._new.values():
+            new.clear()
 
 
 def notices_of(projection: Projection, events: Sequence[Recorded]) -> list[tuple[UUID, msgspec.Raw]]:

@@ -170,8 +170,12 @@ class Runner:
         )
 
     async def _commit(self, position: int, *, bulk: bool) -> int:
-        if self._engine.unchanged:
-            written = await self._write(self._held, position, bulk=bulk)  # one statement is a transaction of its own
+        written = self._engine.changed
+        if not bulk and (whole := self._engine.statement()) is not None:
+            sql, texts = whole  # one statement is a transaction of its own
+            name = self._projection.name
+            if not await self._held.fetchval(sql, name, self.generation, self.position, position, *texts):
+                raise MovedError(f"{name} moved from {self.position}")
         else:
             async with self._held.transaction():
                 written = await self._write(self._held, position, bulk=bulk)
