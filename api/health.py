@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Response, Router, get
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from api.services import Services, services_of
-from projections.installation import DATABASE_AWAY, Vitals, vitals
+from projections.installation import DATABASE_AWAY, ConsolidationVitals, Vitals, vitals
 from schemas.health import Component, Health, Live
 
 CHECK_S = 2.0
@@ -125,6 +125,7 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
         "crewkit_unsealed_seconds", "Age of the oldest event that no checkpoint covers; 0: none", registry=registry
     )
     waiting.set(seen.unsealed_s)
+    _consolidation_metrics(registry, seen.consolidation)
     names = ("projection", "generation")
     lag = Gauge("crewkit_projection_lag_events", "Events a projection is behind the head", names, registry=registry)
     position = Gauge("crewkit_projection_position", "Position a projection has reached", names, registry=registry)
@@ -144,6 +145,20 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
         running.labels(*labels, one.status).set(1)
         skipped.labels(*labels).set(one.skipped)
     return registry
+
+
+def _consolidation_metrics(registry: CollectorRegistry, told: ConsolidationVitals) -> None:
+    for name, meaning, value in (
+        ("objects", "Objects in the object store that hold items of sessions", told.objects),
+        ("items", "Items of sessions in the object store", told.items),
+        ("bytes", "Bytes of items in the object store, compressed", told.bytes),
+        ("failures", "Attempts to write items to the object store that failed", told.failures),
+    ):
+        Counter(f"crewkit_consolidation_{name}", meaning, registry=registry).inc(value)
+    backlog = Gauge(
+        "crewkit_consolidation_backlog", "Conversations whose items wait for the object store", registry=registry
+    )
+    backlog.set(told.backlog)
 
 
 ROUTER = Router("/", route_handlers=[health, live, ready, metrics], tags=["service"])

@@ -19,6 +19,7 @@ from api.services import Services, services_of
 from commands.sessions.facts import person_id_of
 from eventstore.database import tenant
 from projections import subagents
+from projections.consolidation import with_stream_status
 from projections.sessions import queries
 from projections.sessions.queries import CursorError, SessionFilter
 from projections.subagents import SubagentFound
@@ -161,6 +162,7 @@ async def one_session(
     await wait_until_fresh(request, READ_MODEL)
     async with tenant(services.pool, org_id) as connection:
         found = await queries.session_detail(connection, org_id, session_id)
+        found = await with_stream_status(connection, org_id, found) if found else None
         tree = await queries.session_hierarchy(connection, org_id, session_id) if found else None
     if found is None:
         raise not_found("session")

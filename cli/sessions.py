@@ -233,6 +233,7 @@ def _conversation(root: Tree, one: LlmSessionDetail) -> None:
     ]  # fmt: skip
     branch.add(Text(", ".join(f"{count} {name}" for count, name in told if count) or "nothing happened yet"))
     branch.add(Text(f"tokens: {tokens(one.tokens)}"))
+    branch.add(Text(_items(one)))
     complete = one.cost.complete or one.cost.cost_usd_micros is None
     branch.add(Text(f"cost: {money(one.cost.cost_usd_micros, complete=complete)} ({one.cost.reason})"))
     if one.lines.added or one.lines.removed:
@@ -253,6 +254,14 @@ def _conversation(root: Tree, one: LlmSessionDetail) -> None:
     if one.unknown_kinds:
         kinds = ", ".join(f"{kind} × {count}" for kind, count in sorted(one.unknown_kinds.items()))
         branch.add(Text(f"records of kinds this version does not know: {kinds}"))
+
+
+def _items(one: LlmSessionDetail) -> str:
+    """How far the records have got on their way to the object store."""
+    kept = one.consolidated
+    stored = f": {kept.items:,} in {kept.objects} objects, {kept.bytes:,} bytes" if kept.objects else ""
+    failed = f" ({kept.failures} failed attempts)" if kept.failures else ""
+    return f"items: {one.stream_status}{stored}{failed}"
 
 
 def _subagent(one: SubagentDetail) -> str:

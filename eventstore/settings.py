@@ -34,6 +34,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     read_after_wait_s: Annotated[float, Meta(description="longest wait for Crewkit-After before 503")] = 5.0
     rate_limit_per_s: Annotated[int, Meta(description="requests per second and principal; 0 turns the limit off")] = 0
+    heartbeat_interval_s: Annotated[float, Meta(description="seconds between keep-alives of a silent live stream")] = (
+        15.0
+    )
+    heartbeat_timeout_s: Annotated[
+        float, Meta(description="seconds after which a live stream's other end that is not heard of counts as gone")
+    ] = 120.0
+    object_store_url: Annotated[
+        str, Meta(description="where consolidated items go: `file:///folder` or `s3://bucket/prefix`")
+    ] = ""
+    consolidate_every_s: Annotated[float, Meta(description="seconds between runs of consolidation; 0 turns it off")] = (
+        60.0
+    )
+    consolidate_after_s: Annotated[
+        int, Meta(description="seconds without news after which an ended session's items are consolidated")
+    ] = 300
+    consolidate_batch_max: Annotated[
+        int, Meta(description="conversations whose items one run of consolidation writes, at most")
+    ] = 100
     spool_bytes_max: Annotated[int, Meta(description="largest local spool, in bytes")] = 256 * 1024 * 1024
 
 

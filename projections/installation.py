@@ -21,6 +21,16 @@ class ProjectionVitals(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int
 
 
+class ConsolidationVitals(msgspec.Struct, frozen=True, kw_only=True):
+    """Objects that hold items, and failed attempts, so far; `backlog` is generations started and not completed."""
+
+    objects: int = 0
+    items: int = 0
+    bytes: int = 0
+    failures: int = 0
+    backlog: int = 0
+
+
 class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     """`relay_lag` is events that are stored but not yet published.
 
@@ -35,6 +45,7 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     sealed_number: int = 0
     sealed_position: int = 0
     unsealed_s: float = 0.0
+    consolidation: ConsolidationVitals = ConsolidationVitals()
 
 
 _PROJECTIONS = """
@@ -49,6 +60,7 @@ SELECT coalesce(c.number, 0) AS number, coalesce(c.size, 0) AS size,
   FROM (SELECT) one LEFT JOIN LATERAL
        (SELECT number, size FROM crewkit.proof_checkpoint ORDER BY number DESC LIMIT 1) c ON true
 """
+_CONSOLIDATION = "SELECT objects, items, bytes, failures, backlog FROM crewkit.consolidation_total"
 
 
 async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals:
@@ -63,6 +75,8 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         relay = await connection.fetchval("SELECT max(position) FROM crewkit.relay", timeout=timeout_s)
         sealed = await connection.fetchrow(_SEALED, timeout=timeout_s)
         head = await connection.fetchval("SELECT crewkit.head()", timeout=timeout_s)
+        told = await connection.fetchval("SELECT to_regclass('crewkit.consolidation_total')", timeout=timeout_s)
+        kept = await connection.fetchrow(_CONSOLIDATION, timeout=timeout_s) if told is not None else None
     projections = [
         ProjectionVitals(
             projection=row["projection"],
@@ -84,6 +98,7 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         sealed_number=sealed["number"] if sealed else 0,
         sealed_position=sealed["size"] if sealed else 0,
         unsealed_s=sealed["waiting"] if sealed else 0.0,
+        consolidation=ConsolidationVitals(**dict(kept)) if kept else ConsolidationVitals(),
     )
 
 

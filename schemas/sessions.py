@@ -155,8 +155,22 @@ class Happenings(msgspec.Struct, frozen=True, kw_only=True):
     active_ms: int = 0
 
 
+class ConsolidatedItems(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a conversation's items stands in the object store; `failures` of the generation under way, 0 for none."""
+
+    generations: int = 0
+    objects: int = 0
+    items: int = 0
+    bytes: int = 0
+    completed_at: datetime | None = None
+    failures: int = 0
+
+
 class LlmSessionDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent conversation.  `facts` counts stored records by channel, `unknown_kinds` those we cannot read yet."""
+    """One agent conversation.  `facts` counts stored records by channel, `unknown_kinds` those we cannot read yet.
+
+    `stream_status` is of its items: `inactive`, `streaming`, `consolidating`, `completed`.
+    """
 
     id: str
     session_id: str
@@ -190,6 +204,8 @@ class LlmSessionDetail(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, int]
     unknown_kinds: dict[str, int]
     clock_skew_ms: int
+    stream_status: str = "inactive"
+    consolidated: ConsolidatedItems = ConsolidatedItems()
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):

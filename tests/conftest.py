@@ -73,6 +73,33 @@ def nats_url(service_folder: Path) -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """URL of a server that speaks S3, for the session."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415  takes a second
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an empty bucket; the environment names its server and somebody's credentials."""
+    import boto3  # noqa: PLC0415  takes a second
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
+    name = f"crewkit-{next(_numbers)}"
+    client.create_bucket(Bucket=name)
+    return name
+
+
 @pytest.fixture
 def master_key_file(tmp_path: Path) -> Path:
     """A key file as `crewkit up` makes it: 32 random bytes as URL-safe base64 text, mode 0600."""

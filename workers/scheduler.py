@@ -21,11 +21,13 @@ from commands.sessions import time_out_session
 from domain.kernel import DomainError
 from eventstore.database import WORKER_ROLE, Connection, Pool, connect_pool
 from eventstore.mapper import Mapper
+from eventstore.objects import open_objects
 from eventstore.port import StoreUnavailableError
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing
 from eventstore.settings import Settings
 from projections.sessions.queries import stale_sessions
+from workers.consolidate import Consolidator
 from workers.keys import master_key
 from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
 
@@ -52,13 +54,14 @@ class Tools(msgspec.Struct, frozen=True):
     pool: Pool
     owner: Pool
     store: PostgresStore
+    consolidator: Consolidator
 
 
 class Job(msgspec.Struct, frozen=True):
-    """Something to do every `every_s` seconds.  `run` answers how much it did."""
+    """Something to do every `every_s` seconds (0: never), which settings may say.  `run` answers how much it did."""
 
     name: str
-    every_s: float
+    every_s: float | Callable[[Settings], float]
     run: Callable[[Tools], Awaitable[int]]
 
 
@@ -100,9 +103,15 @@ async def prune_receipts(tools: Tools) -> int:
     return int(tag.rpartition(" ")[2])
 
 
+async def consolidate_sessions(tools: Tools) -> int:
+    """Write the items of sessions that are over to the object store; see workers/consolidate.py."""
+    return await tools.consolidator.run()
+
+
 JOBS = (
     Job("time_out_stale_sessions", STALE_EVERY_S, time_out_stale_sessions),
     Job("prune_receipts", RECEIPTS_EVERY_S, prune_receipts),
+    Job("consolidate_sessions", lambda settings: settings.consolidate_every_s, consolidate_sessions),
 )
 
 
@@ -119,6 +128,7 @@ class Scheduler:
         self._settings = settings
         self._jobs = jobs
         self._backoff = Backoff()
+        self._objects = open_objects(settings)  # a setting that names none stops the process before it starts
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve one term after the other until `stop` is set."""
@@ -152,22 +162,31 @@ class Scheduler:
             try:
                 log.info("scheduler.active", jobs=[job.name for job in self._jobs])
                 self._backoff.reset()
-                await self._run_jobs(Tools(self._settings, pool, owner, store), office, stop)
+                consolidator = Consolidator(self._settings, pool, store, self._objects)
+                tools = Tools(self._settings, pool, owner, store, consolidator)
+                await self._run_jobs(tools, office, stop)
             finally:
                 await store.close()
         finally:
             await close_pool(pool)
 
     async def _run_jobs(self, tools: Tools, office: Connection, stop: asyncio.Event) -> None:
-        due = dict.fromkeys(range(len(self._jobs)), time.monotonic())
+        pauses = [self._every_s(job) for job in self._jobs]
+        due = {n: time.monotonic() for n, pause_s in enumerate(pauses) if pause_s > 0}
         while True:
+            if not due:
+                await stop.wait()
+                return
             n = min(due, key=lambda one: due[one])
             await wait_any(max(0.0, due[n] - time.monotonic()), stop)
             if stop.is_set():
                 return
             await office.execute("SELECT 1")  # still in office?
             await self._run_job(self._jobs[n], tools)
-            due[n] = time.monotonic() + self._jobs[n].every_s
+            due[n] = time.monotonic() + pauses[n]
+
+    def _every_s(self, job: Job) -> float:
+        return job.every_s(self._settings) if callable(job.every_s) else job.every_s
 
     async def _run_job(self, job: Job, tools: Tools) -> None:
         started_s = time.monotonic()

@@ -21,6 +21,7 @@ import msgspec
 from cli.capture.config import Config
 from cli.capture.leave import leave
 from cli.capture.quick import structure
+from domain.sessions.bookkeeping import BOOKKEEPING
 from domain.sessions.split import MARK
 
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -32,28 +33,7 @@ CHUNK_LINES_MAX = 2_000
 CHUNK_BYTES_MAX = 2 * 1024 * 1024
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
-_CLAUDE_LEFT_OUT = frozenset(
-    [
-        "attachment",
-        "queue-operation",
-        "last-prompt",
-        "tools-used",
-        "mode",
-        "atis-latch",
-        "api-request",
-        "api-request-shape",
-        "api-request-blob",
-        "file-history-snapshot",
-        "progress",
-        "permission-mode",
-        "agent-name",
-        "agent-color",
-        "agent-setting",
-        "tag",
-        "worktree-state",
-        "content-replacement",
-    ]
-)
+_CLAUDE_LEFT_OUT = BOOKKEEPING | {"attachment"}
 # The first bytes of most lines that are left out, as the agent writes them: then they need not be parsed.
 _stays = re.compile(
     rb'\{"type":"(?:' + "|".join(sorted(_CLAUDE_LEFT_OUT)).encode() + rb')"|'

@@ -5,6 +5,7 @@ Answers are given after the commit.  All ingestion is idempotent: a fact told tw
 
 from __future__ import annotations
 
+from commands.sessions.consolidation import begin_consolidation, consolidate_session, note_defect
 from commands.sessions.hooks import ingest_bare_hook, ingest_hooks
 from commands.sessions.items import ingest_batches, ingest_items
 from commands.sessions.lifecycle import end_session, start_session, time_out_session
@@ -12,12 +13,15 @@ from commands.sessions.telemetry import TelemetryAnswer, ingest_telemetry
 
 __all__ = [
     "TelemetryAnswer",
+    "begin_consolidation",
+    "consolidate_session",
     "end_session",
     "ingest_bare_hook",
     "ingest_batches",
     "ingest_hooks",
     "ingest_items",
     "ingest_telemetry",
+    "note_defect",
     "start_session",
     "time_out_session",
 ]

@@ -88,3 +88,56 @@ class SessionTimedOut(Event, frozen=True, kw_only=True, tag="session.timed_out.v
     last_activity_at: datetime
     timed_out_at: datetime
     limit_s: int
+
+
+class LlmSessionConsolidationStarted(Event, frozen=True, kw_only=True, tag="llm_session.consolidation_started.v1"):
+    """A generation of a conversation's items is to be written to the object store: versions after `after_version` up to
+    `to_version` of its stream, never others, however often it is tried.
+    """
+
+    llm_session_id: str
+    generation: int
+    after_version: int
+    to_version: int
+    started_at: datetime
+
+
+class ConsolidatedObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One object: gzipped JSON Lines of the conversation's items, or with `subagent_id` of a subagent's.
+
+    `sha256` and `bytes` are of the object as stored, `lines_sha256` of the text in it, which also stands in `key`.
+    """
+
+    key: str
+    subagent_id: str | None
+    items: int
+    bytes: int
+    sha256: str
+    lines_sha256: str
+    from_position: int
+    to_position: int
+
+
+class LlmSessionConsolidated(Event, frozen=True, kw_only=True, tag="llm_session.consolidated.v1"):
+    """The generation stands in the object store; `objects` is its manifest.  Positions are of its first and last item."""
+
+    llm_session_id: str
+    generation: int
+    after_version: int
+    to_version: int
+    from_position: int
+    to_position: int
+    items: int
+    bytes: int
+    objects: list[ConsolidatedObject]
+    completed_at: datetime
+
+
+class LlmSessionConsolidationFailed(Event, frozen=True, kw_only=True, tag="llm_session.consolidation_failed.v1"):
+    """The generation could not be written, for the `failures`-th time.  `reason`: `unavailable`, `refused` or `defect`."""
+
+    llm_session_id: str
+    generation: int
+    reason: str
+    failures: int
+    failed_at: datetime

@@ -11,6 +11,7 @@ import msgspec
 
 from domain.kernel import Sealed, Stream
 from domain.sessions.events import ChannelFact, HookRecorded, TelemetryRecorded, TranscriptRecorded
+from domain.sessions.reading.common import subagent_of
 from eventstore.port import EventStore, Recorded
 from eventstore.sealing import KeyRing
 from projections.sessions.queries import CursorError
@@ -59,20 +60,6 @@ async def items(
     else:
         more = True
     return ItemPage(await _open(ring, org_id, found), encode_version(version), more)
-
-
-def subagent_of(fact: ChannelFact) -> str | None:
-    """The subagent a record belongs to, as its attributes say."""
-    attrs = fact.attrs
-    derived = attrs.get("derived")
-    for value in (
-        attrs.get("agent_id"),
-        attrs.get("agentId"),
-        derived.get("agent_id") if isinstance(derived, dict) else None,
-    ):
-        if isinstance(value, str) and value:
-            return value
-    return None
 
 
 def encode_version(version: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from domain.sessions.bookkeeping import BOOKKEEPING
 from domain.sessions.coerce import count, part, parts, pico_usd, tally, text
 from domain.sessions.events import ChannelFact
 from domain.sessions.observations import (
@@ -301,27 +302,5 @@ _READERS: dict[str, Callable[[ChannelFact, dict[str, Any], datetime], list[Seen]
     "custom-title": _titled,
     "result": _result,
     SUBAGENT_KIND: _subagent,
-    **dict.fromkeys(
-        [
-            "queue-operation",
-            "last-prompt",
-            "tools-used",
-            "mode",
-            "atis-latch",
-            "api-request",
-            "api-request-shape",
-            "api-request-blob",
-            "file-history-snapshot",
-            "progress",
-            "permission-mode",
-            "agent-name",
-            "agent-color",
-            "agent-setting",
-            "tag",
-            "pr-link",
-            "worktree-state",
-            "content-replacement",
-        ],
-        _nothing,
-    ),
+    **dict.fromkeys(BOOKKEEPING | {"pr-link"}, _nothing),
 }

@@ -25,6 +25,20 @@ def derived_of(fact: ChannelFact) -> dict[str, Any]:
     return part(fact.attrs.get("derived"))
 
 
+def subagent_of(fact: ChannelFact) -> str | None:
+    """The subagent a record belongs to, as its attributes say."""
+    attrs = fact.attrs
+    derived = attrs.get("derived")
+    for value in (
+        attrs.get("agent_id"),
+        attrs.get("agentId"),
+        derived.get("agent_id") if isinstance(derived, dict) else None,
+    ):
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
 def own_name(fact: ChannelFact, at: datetime, *more: Any) -> str:
     """A name for what the vendor gave no id: the session and the record's own moment, so it is the record's alone."""
     attrs = fact.attrs
