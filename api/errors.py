@@ -22,7 +22,13 @@ _log = structlog.get_logger("api")
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`(?:, got `(?P<got>[^`]*)`)?")
 
-_STATUS_OF_CODE = {"not_found": 404, "validation_failed": 422, "forbidden": 403, "payment_required": 402}
+_STATUS_OF_CODE = {
+    "not_found": 404,
+    "validation_failed": 422,
+    "confirmation_required": 422,
+    "forbidden": 403,
+    "payment_required": 402,
+}
 CODE_OF_STATUS = {
     400: "validation_failed",
     401: "invalid_auth",

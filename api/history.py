@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,7 +12,8 @@ from litestar.params import FromPath, QueryParameter
 from api.answers import json_answer
 from api.auth import base_path, principal_of
 from api.errors import ApiError, bad_cursor, not_found
-from api.services import Services, services_of
+from api.moments import AsOf, in_utc, position_as_of
+from api.services import services_of
 from domain.kernel import Stream
 from projections import history
 from projections.history import LIMIT_DEFAULT, LIMIT_MAX, CursorError, Query
@@ -24,14 +25,9 @@ StreamName = Annotated[str | None, QueryParameter(name="stream", description="`K
 TypeName = Annotated[str | None, QueryParameter(name="type", description="for example `session.started.v1`")]
 Actor = Annotated[str | None, QueryParameter(description="`key:<id>`, `user:<id>` or `system:<name>`")]
 After = Annotated[int, QueryParameter(ge=0, description="only events after this position")]
-AsOf = Annotated[str | None, QueryParameter(description="a position or a time: nothing newer is shown")]
 Since = Annotated[datetime | None, QueryParameter(description="recorded at or after")]
 Until = Annotated[datetime | None, QueryParameter(description="recorded at or before")]
 Order = Annotated[str, QueryParameter(description="`oldest` or `newest` first", pattern="^(oldest|newest)$")]
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def _parse_stream(text: str | None) -> Stream | None:
@@ -41,21 +37,6 @@ def _parse_stream(text: str | None) -> Stream | None:
         return Stream.parse(text)
     except ValueError as error:
         raise ApiError(400, f"stream: {error}", details={"field": "stream", "expected": "Kind:id"}) from error
-
-
-async def _as_of(services: Services, text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit() and len(text) <= 18:
-        return int(text)
-    try:
-        # A plus sign in a query string means a space; nobody should have to know.
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError as error:
-        message = "as_of: expected a position or an ISO 8601 time"
-        raise ApiError(400, message, details={"field": "as_of", "expected": "position or time"}) from error
-    known = _utc(moment)
-    return None if known is None else await services.store.position_at(known)
 
 
 @get("/api/v1/{organization_id:str}/events", summary="The organization's history")
@@ -79,10 +60,10 @@ async def list_events(
         stream=_parse_stream(stream),
         type=type_,
         actor=actor,
-        since=_utc(since),
-        until=_utc(until),
+        since=in_utc(since),
+        until=in_utc(until),
         after=after,
-        as_of=await _as_of(services, as_of),
+        as_of=await position_as_of(services, as_of),
         newest_first=order == "newest",
         limit=limit,
         cursor=cursor,
@@ -146,9 +127,9 @@ async def list_audit(
     query = Query(
         stream=_parse_stream(resource),
         actor=actor,
-        since=_utc(since),
-        until=_utc(until),
-        as_of=await _as_of(services, as_of),
+        since=in_utc(since),
+        until=in_utc(until),
+        as_of=await position_as_of(services, as_of),
         newest_first=order == "newest",
         limit=limit,
         cursor=cursor,

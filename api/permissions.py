@@ -95,6 +95,13 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/api/v1/admin/audit_logs/actions"): AUDIT,
     ("GET", "/api/v1/admin/audit_logs/resource_types"): AUDIT,
     # organizations
+    ("POST", "/api/v1/organizations"): ADMIN,
+    ("POST", "/orgs"): ADMIN,
+    ("GET", "/api/v1/organizations"): READ,
+    ("GET", "/api/v1/organizations/slug-available"): READ,
+    ("GET", "/api/v1/organizations/{organization_id}"): READ,
+    ("PATCH", "/api/v1/organizations/{organization_id}"): ADMIN,
+    ("DELETE", "/api/v1/organizations/{organization_id}"): ADMIN,
     ("POST", f"{_T}/api_keys"): ADMIN,
     ("GET", f"{_T}/api_keys"): ADMIN,
     ("DELETE", f"{_T}/api_keys/{{key_id}}"): ADMIN,

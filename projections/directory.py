@@ -15,6 +15,11 @@ from domain.organizations.events import (
     ApiKeyIssued,
     ApiKeyRevoked,
     OrganizationCreated,
+    OrganizationDeleted,
+    OrganizationPurged,
+    OrganizationRestored,
+    OrganizationSlugChanged,
+    OrganizationUpdated,
     PersonObserved,
     SubjectShredded,
 )
@@ -26,13 +31,14 @@ KEYS_LISTED_MAX = 1_000
 
 
 class OrganizationRow(msgspec.Struct):
-    """One tenant."""
+    """One tenant.  `owner_id` is who founded it; `deleted_at`: none of its keys works."""
 
     org_id: UUID
     slug: str
     name: str
     owner_id: UUID
     created_at: datetime
+    deleted_at: datetime | None = None
 
 
 class ApiKeyRow(msgspec.Struct):
@@ -84,7 +90,8 @@ CREATE TABLE crewkit.organization__g{g} (
     slug text NOT NULL,
     name text NOT NULL,
     owner_id uuid NOT NULL,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    deleted_at timestamptz
 );
 CREATE TABLE crewkit.api_key__g{g} (
     key_id uuid PRIMARY KEY,
@@ -117,6 +124,14 @@ def touches(recorded: Recorded) -> Iterable[tuple[Table[Any], Key]]:
     match recorded.event:
         case OrganizationCreated(organization_id=organization_id):
             return ((ORGANIZATIONS, (organization_id,)),)
+        case (
+            OrganizationUpdated()
+            | OrganizationSlugChanged()
+            | OrganizationDeleted()
+            | OrganizationRestored()
+            | OrganizationPurged()
+        ):
+            return ((ORGANIZATIONS, (recorded.org_id,)),)
         case ApiKeyIssued(key_id=key_id) | ApiKeyRevoked(key_id=key_id):
             return ((API_KEYS, (key_id,)),)
         case PersonObserved(person_id=person_id) | SubjectShredded(person_id=person_id):
@@ -129,16 +144,15 @@ def fold(rows: Rows, recorded: Recorded) -> None:
     """Apply one event; twice changes nothing."""
     match recorded.event:
         case OrganizationCreated() as event:
-            rows.put(
-                ORGANIZATIONS,
-                OrganizationRow(
-                    org_id=event.organization_id,
-                    slug=event.slug,
-                    name=event.name,
-                    owner_id=event.owner_id,
-                    created_at=event.created_at,
-                ),
-            )
+            _fold_created(rows, event)
+        case (
+            OrganizationUpdated()
+            | OrganizationSlugChanged()
+            | OrganizationDeleted()
+            | OrganizationRestored()
+            | OrganizationPurged()
+        ):
+            _fold_organization(rows, recorded)
         case ApiKeyIssued() as event:
             _fold_issued(rows, recorded.org_id, event)
         case ApiKeyRevoked() as event:
@@ -155,6 +169,35 @@ def fold(rows: Rows, recorded: Recorded) -> None:
             rows.put(PEOPLE, person)
         case _:
             pass
+
+
+def _fold_created(rows: Rows, event: OrganizationCreated) -> None:
+    if rows.get(ORGANIZATIONS, (event.organization_id,)) is None:
+        rows.put(
+            ORGANIZATIONS,
+            OrganizationRow(
+                org_id=event.organization_id,
+                slug=event.slug,
+                name=event.name,
+                owner_id=event.owner_id,
+                created_at=event.created_at,
+            ),
+        )
+
+
+def _fold_organization(rows: Rows, recorded: Recorded) -> None:
+    if (row := rows.get(ORGANIZATIONS, (recorded.org_id,))) is None:
+        return
+    match recorded.event:
+        case OrganizationUpdated(name=name):
+            row.name = row.name if name is None else name
+        case OrganizationSlugChanged(slug=slug):
+            row.slug = slug
+        case OrganizationDeleted(deleted_at=at) | OrganizationPurged(purged_at=at):
+            row.deleted_at = at
+        case _:
+            row.deleted_at = None
+    rows.put(ORGANIZATIONS, row)
 
 
 def _fold_issued(rows: Rows, org_id: UUID, event: ApiKeyIssued) -> None:
@@ -194,12 +237,23 @@ def _box(sealed: Sealed | None) -> str | None:
 
 PROJECTION = Projection(
     "directory",
-    1,
+    2,
     tables=(ORGANIZATIONS, API_KEYS, PEOPLE),
     ddl=DDL,
     touches=touches,
     fold=fold,
-    reads=(OrganizationCreated, ApiKeyIssued, ApiKeyRevoked, PersonObserved, SubjectShredded),
+    reads=(
+        OrganizationCreated,
+        OrganizationUpdated,
+        OrganizationSlugChanged,
+        OrganizationDeleted,
+        OrganizationRestored,
+        OrganizationPurged,
+        ApiKeyIssued,
+        ApiKeyRevoked,
+        PersonObserved,
+        SubjectShredded,
+    ),
 )
 
 _FIND_KEY = """
@@ -212,7 +266,7 @@ SELECT key_id, org_id, label, scopes, secret_sha256, person_id, issued_at, expir
 
 
 async def find_key(pool: asyncpg.Pool, key_id: UUID) -> KeyFound | None:
-    """The key of that id, whichever organization it belongs to; None where there is none (yet).
+    """The key of that id, whichever organization it belongs to; None where there is none (yet), or that one is deleted.
 
     Raises:
         asyncpg.PostgresError, OSError: the database cannot answer.
@@ -223,11 +277,15 @@ async def find_key(pool: asyncpg.Pool, key_id: UUID) -> KeyFound | None:
         if row is None:
             return None
         await connection.execute("SELECT set_config('crewkit.org_id', $1, true)", str(row["org_id"]))
-        slug = await connection.fetchval("SELECT slug FROM crewkit.organization WHERE org_id = $1", row["org_id"])
+        found = await connection.fetchrow(
+            "SELECT slug, deleted_at FROM crewkit.organization WHERE org_id = $1", row["org_id"]
+        )
+    if found is not None and found["deleted_at"] is not None:
+        return None
     return KeyFound(
         key_id=row["key_id"],
         org_id=row["org_id"],
-        slug=slug or str(row["org_id"]),
+        slug=found["slug"] if found else str(row["org_id"]),
         scopes=frozenset(row["scopes"].split()),
         secret_sha256=row["secret_sha256"],
         person_id=row["person_id"],
@@ -247,6 +305,7 @@ async def organization(pool: asyncpg.Pool, org_id: UUID) -> OrganizationRow | No
     """The organization itself."""
     async with tenant(pool, org_id) as connection:
         row = await connection.fetchrow(
-            "SELECT org_id, slug, name, owner_id, created_at FROM crewkit.organization WHERE org_id = $1", org_id
+            "SELECT org_id, slug, name, owner_id, created_at, deleted_at FROM crewkit.organization WHERE org_id = $1",
+            org_id,
         )
     return msgspec.convert(dict(row), OrganizationRow) if row else None

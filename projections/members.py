@@ -23,9 +23,12 @@ from domain.organizations.events import (
     OrganizationSlugChanged,
     OrganizationUpdated,
     OwnershipTransferred,
+    RoleCreated,
+    RoleDeleted,
+    RoleUpdated,
     SubjectShredded,
 )
-from domain.organizations.state import ADMIN, OWNER, REGION_DEFAULT, SOFT
+from domain.organizations.state import ADMIN, OWNER, REGION_DEFAULT, SOFT, built_in_roles
 from eventstore.port import Recorded
 from projections.base import Key, Projection, Rows, Table
 
@@ -61,6 +64,22 @@ class MemberRow(msgspec.Struct, kw_only=True):
     removed_at: datetime | None = None
 
 
+class OrgRoleRow(msgspec.Struct, kw_only=True):
+    """One working role.  `tools` None: all."""
+
+    org_id: UUID
+    role_id: UUID
+    key: str
+    level: int
+    custom_name: str
+    coaching_mode_enabled: bool
+    tools: list[str] | None = None
+    built_in: bool = False
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None = None
+
+
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
     """What a user is in one organization."""
 
@@ -73,6 +92,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
 
 TENANTS = Table("tenant", TenantRow, ("org_id",))
 MEMBERS = Table("member", MemberRow, ("org_id", "user_id"))
+ORG_ROLES = Table("org_role", OrgRoleRow, ("org_id", "role_id"))
 
 # The guard does not know the tenant yet, only the user: rows of memberships are also visible to whom they are about, and so
 # are the organizations these name.  The transaction says who that is; nothing else widens what a tenant sees.
@@ -103,6 +123,20 @@ CREATE TABLE crewkit.member__g{g} (
     removed_at timestamptz,
     PRIMARY KEY (org_id, user_id)
 );
+CREATE TABLE crewkit.org_role__g{g} (
+    org_id uuid NOT NULL,
+    role_id uuid NOT NULL,
+    key text NOT NULL,
+    level integer NOT NULL,
+    custom_name text NOT NULL,
+    coaching_mode_enabled boolean NOT NULL,
+    tools text[],
+    built_in boolean NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    deleted_at timestamptz,
+    PRIMARY KEY (org_id, role_id)
+);
 CREATE INDEX member__g{g}_user ON crewkit.member__g{g} (user_id) WHERE removed_at IS NULL;
 CREATE POLICY oneself ON crewkit.member__g{g} FOR SELECT TO crewkit_api
     USING (user_id = nullif(current_setting('crewkit.user_id', true), '')::uuid);
@@ -118,11 +152,14 @@ def touches(recorded: Recorded) -> Iterable[tuple[Table[Any], Key]]:
     org_id, event = recorded.org_id, recorded.event
     match event:
         case OrganizationCreated(owner_id=owner_id):
-            return ((TENANTS, (org_id,)), (MEMBERS, (org_id, owner_id)))
+            roles = [(ORG_ROLES, (org_id, role.role_id)) for role in built_in_roles(org_id).values()]
+            return ((TENANTS, (org_id,)), (MEMBERS, (org_id, owner_id)), *roles)
         case MemberAdded(user_id=user_id) | MemberRoleChanged(user_id=user_id) | MemberRemoved(user_id=user_id):
             return ((MEMBERS, (org_id, user_id)),)
         case OwnershipTransferred(from_user_id=giver, to_user_id=taker):
             return ((MEMBERS, (org_id, giver)), (MEMBERS, (org_id, taker)))
+        case RoleCreated(role_id=role_id) | RoleUpdated(role_id=role_id) | RoleDeleted(role_id=role_id):
+            return ((ORG_ROLES, (org_id, role_id)),)
         case SubjectShredded(person_id=person_id):
             return ((MEMBERS, (org_id, person_id)),)
         case _:
@@ -136,10 +173,27 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 
 def _created(rows: Rows, org_id: UUID, event: OrganizationCreated) -> None:
-    if rows.get(TENANTS, (org_id,)) is None:
-        at = event.created_at
-        rows.put(TENANTS, TenantRow(org_id=org_id, slug=event.slug, name=event.name, created_at=at, updated_at=at))
-        _put_member(rows, org_id, event.owner_id, OWNER, "admin", at)
+    if rows.get(TENANTS, (org_id,)) is not None:
+        return
+    at = event.created_at
+    rows.put(TENANTS, TenantRow(org_id=org_id, slug=event.slug, name=event.name, created_at=at, updated_at=at))
+    _put_member(rows, org_id, event.owner_id, OWNER, "admin", at)
+    for role in built_in_roles(org_id).values():
+        rows.put(
+            ORG_ROLES,
+            OrgRoleRow(
+                org_id=org_id,
+                role_id=role.role_id,
+                key=role.key,
+                level=role.level,
+                custom_name=role.custom_name,
+                coaching_mode_enabled=role.coaching_mode_enabled,
+                tools=None if role.tools is None else list(role.tools),
+                built_in=True,
+                created_at=at,
+                updated_at=at,
+            ),
+        )
 
 
 def _tenant(rows: Rows, org_id: UUID, at: datetime | None, **changes: Any) -> None:
@@ -199,6 +253,30 @@ def _shredded(rows: Rows, org_id: UUID, event: SubjectShredded) -> None:
         rows.put(MEMBERS, row)
 
 
+def _role(rows: Rows, org_id: UUID, event: RoleCreated | RoleUpdated) -> None:
+    known = rows.get(ORG_ROLES, (org_id, event.role_id))
+    at = event.created_at if isinstance(event, RoleCreated) else event.updated_at
+    row = OrgRoleRow(
+        org_id=org_id,
+        role_id=event.role_id,
+        key=event.key,
+        level=event.level,
+        custom_name=event.custom_name,
+        coaching_mode_enabled=event.coaching_mode_enabled,
+        tools=event.tools,
+        built_in=known.built_in if known else False,
+        created_at=known.created_at if known else at,
+        updated_at=at,
+    )
+    rows.put(ORG_ROLES, row)
+
+
+def _role_gone(rows: Rows, org_id: UUID, event: RoleDeleted) -> None:
+    if (row := rows.get(ORG_ROLES, (org_id, event.role_id))) is not None:
+        row.deleted_at = event.deleted_at
+        rows.put(ORG_ROLES, row)
+
+
 def _box(sealed: Sealed | None) -> str | None:
     return sealed.box if sealed else None
 
@@ -221,11 +299,14 @@ _STEPS: dict[type[Event], Callable[[Rows, UUID, Any], None]] = {
     MemberRoleChanged: _changed,
     MemberRemoved: _removed,
     OwnershipTransferred: _transferred,
+    RoleCreated: _role,
+    RoleUpdated: _role,
+    RoleDeleted: _role_gone,
     SubjectShredded: _shredded,
 }
 
 PROJECTION = Projection(
-    "members", 1, tables=(TENANTS, MEMBERS), ddl=DDL, touches=touches, fold=fold, reads=tuple(_STEPS)
+    "members", 2, tables=(TENANTS, MEMBERS, ORG_ROLES), ddl=DDL, touches=touches, fold=fold, reads=tuple(_STEPS)
 )
 
 _COLUMNS = """

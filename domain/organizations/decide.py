@@ -10,10 +10,19 @@ from uuid import UUID
 
 import msgspec
 
-from domain.kernel import Event, NotFoundError, Stream
-from domain.organizations.events import ApiKeyIssued, ApiKeyRevoked, OrganizationCreated
+from domain.kernel import Event, NotFoundError, Sealed, Stream
+from domain.organizations.events import (
+    ApiKeyIssued,
+    ApiKeyRevoked,
+    MemberAdded,
+    OrganizationCreated,
+    OrganizationUpdated,
+)
 from domain.organizations.state import (
+    ADMIN,
     NO_ORGANIZATION,
+    OWNER,
+    REGION_DEFAULT,
     Absent,
     InvalidFieldError,
     Organization,
@@ -124,9 +133,20 @@ def check_slug(slug: str) -> None:
 
 
 def create(
-    state: OrganizationState, *, organization_id: UUID, slug: str, name: str, owner_id: UUID, at: datetime
+    state: OrganizationState,
+    *,
+    organization_id: UUID,
+    slug: str,
+    name: str,
+    owner_id: UUID,
+    at: datetime,
+    region: str = REGION_DEFAULT,
+    email: Sealed | None = None,
+    owner_name: Sealed | None = None,
 ) -> list[Event]:
     """Found an organization.  Founding the same one again changes nothing.
+
+    `email` and `owner_name` are the owner's, for the list of members.
 
     Raises:
         InvalidFieldError: the slug or the name cannot be accepted.
@@ -136,9 +156,16 @@ def create(
     check_slug(slug)
     if not name.strip() or len(name) > NAME_CHARS_MAX:
         raise InvalidFieldError(f"name must have 1 to {NAME_CHARS_MAX} characters", field="name")
-    return [
+    events: list[Event] = [
         OrganizationCreated(organization_id=organization_id, slug=slug, name=name, owner_id=owner_id, created_at=at)
     ]
+    if region != REGION_DEFAULT:
+        events.append(OrganizationUpdated(region=region, updated_at=at))
+    if email is not None or owner_name is not None:
+        events.append(
+            MemberAdded(user_id=owner_id, permission=OWNER, org_role=ADMIN, email=email, name=owner_name, added_at=at)
+        )
+    return events
 
 
 def issue(

@@ -27,6 +27,9 @@ from domain.organizations.events import (
     OrganizationSlugChanged,
     OrganizationUpdated,
     OwnershipTransferred,
+    RoleCreated,
+    RoleDeleted,
+    RoleUpdated,
     SubjectShredded,
 )
 from eventstore.database import API_ROLE, WORKER_ROLE, Pool, connect_pool, tenant
@@ -36,11 +39,11 @@ from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
 from eventstore.settings import Settings
 from projections.base import Rows
-from projections.members import MEMBERS, PROJECTION, TENANTS, find_membership, organizations_of
+from projections.members import MEMBERS, ORG_ROLES, PROJECTION, TENANTS, find_membership, organizations_of
 from tests.api.house import House
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
-ORG, ANN, BOB = uuid4(), uuid4(), uuid4()
+ORG, ANN, BOB, LEAD = uuid4(), uuid4(), uuid4(), uuid4()
 STORY: tuple[Event, ...] = (
     OrganizationCreated(organization_id=ORG, slug="acme", name="Acme", owner_id=ANN, created_at=AT),
     MemberAdded(user_id=BOB, permission="developer", org_role="senior", email=Sealed(BOB, box="e"), added_at=AT),
@@ -56,6 +59,17 @@ STORY: tuple[Event, ...] = (
     OrganizationSlugChanged(slug="acme-ltd", before="acme", changed_at=AT),
     CoachingEnforcementChanged(coaching_enforcement="hard", before="soft", changed_at=AT),
     OwnershipTransferred(from_user_id=ANN, to_user_id=BOB, transferred_at=AT),
+    RoleCreated(
+        role_id=LEAD,
+        key="lead",
+        level=4,
+        custom_name="Lead",
+        coaching_mode_enabled=False,
+        tools=["Read"],
+        created_at=AT,
+    ),
+    RoleUpdated(role_id=LEAD, key="lead", level=5, custom_name="Lead", coaching_mode_enabled=True, updated_at=AT),
+    RoleDeleted(role_id=LEAD, key="lead", deleted_at=AT),
     OrganizationDeleted(deleted_at=AT),
     OrganizationRestored(restored_at=AT),
     SubjectShredded(person_id=BOB, shredded_at=AT),
@@ -91,7 +105,7 @@ def folded(*events: Event, times: int = 1) -> Rows:
 
 @pytest.mark.parametrize("length", range(1, len(STORY) + 1))
 def test_applying_everything_twice_changes_nothing(length: int) -> None:
-    for table in (TENANTS, MEMBERS):
+    for table in (TENANTS, MEMBERS, ORG_ROLES):
         once: list[Any] = list(folded(*STORY[:length]).all(table))
         again = list(folded(*STORY[:length], *STORY[length - 1 : length]).all(table))
         assert once == again
