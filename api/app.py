@@ -31,6 +31,7 @@ from api.errors import HANDLERS
 from api.limits import RateLimiter
 from api.metrics import Metrics
 from api.page import PlainPage
+from api.requests import RequestLog
 from api.services import Services
 from api.streams import Hub
 from domain.discover import collect
@@ -68,9 +69,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
     if used.database_url is None:
         raise ValueError("CREWKIT_DATABASE_URL: expected the URL of a Postgres database")
     metrics = Metrics(str(os.getpid()) if used.api_workers > 1 else None)
+    log = RequestLog()
     app = Application(
         route_handlers=[*collect(api, Router), openapi_document],
-        lifespan=[lambda app: _open(app, used, metrics)],
+        lifespan=[lambda app: _open(app, used, metrics, log)],
         guards=[guard],
         exception_handlers=HANDLERS,
         openapi_config=_openapi(),
@@ -80,6 +82,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         state=State({}),
     )
     app.edge_metrics = metrics
+    app.request_log = log
     permissions.check(app.routes)
     return app
 
@@ -103,9 +106,10 @@ def _openapi() -> OpenAPIConfig:
 
 
 @contextlib.asynccontextmanager
-async def _open(app: Litestar, settings: Settings, metrics: Metrics) -> AsyncGenerator[None]:
+async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: RequestLog) -> AsyncGenerator[None]:
     """Open what requests need, in order, and close it in reverse."""
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(log.flush)
         url = settings.database_url or ""
         pool = await connect_pool(url, API_ROLE, max_size=POOL_CONNECTIONS_MAX)
         stack.push_async_callback(pool.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections import OrderedDict
@@ -46,6 +47,7 @@ class Authenticator:
         self._lookup = lookup
         self._clock = clock
         self._cache: OrderedDict[UUID, tuple[float, KeyFound | None]] = OrderedDict()
+        self._asking: dict[UUID, asyncio.Task[KeyFound | None]] = {}
 
     async def key(self, text: str) -> KeyFound:
         """The key behind `text`.
@@ -79,11 +81,20 @@ class Authenticator:
         cached = self._cache.get(key_id)
         if cached is not None and cached[0] > now:
             return cached[1]
+        # Hundreds of requests may find the answer too old at the same moment: one of them asks, for all.
+        asking = self._asking.get(key_id)
+        if asking is None:
+            asking = self._asking[key_id] = asyncio.create_task(self._ask(key_id))
+            asking.add_done_callback(lambda _: self._asking.pop(key_id, None))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, key_id: UUID) -> KeyFound | None:
+        now = self._clock()
         found = await self._lookup(key_id)
         meanwhile = self._cache.pop(key_id, None)
-        # A later question of another request may have been answered first; only "unknown" for that long means revoked.
+        # Only "unknown" for so long means revoked, and it was told while we asked.
         if meanwhile is not None and meanwhile[1] is None and meanwhile[0] > now + KNOWN_TTL_S:
-            self._remember(key_id, *meanwhile)  # it was revoked while we asked
+            self._remember(key_id, *meanwhile)
             return None
         self._remember(key_id, now + (KNOWN_TTL_S if found else UNKNOWN_TTL_S), found)
         return found

@@ -15,6 +15,7 @@ from litestar.types import Message, Receive, Scope, Send
 from api import hot
 from api.errors import error_bytes
 from api.metrics import Metrics
+from api.requests import RequestLog
 from api.upgrade import serve_socket
 
 _log = structlog.get_logger("api")
@@ -27,11 +28,12 @@ class Application(Litestar):
     """Litestar with the outermost ring around it; also answers that no route made (404, 405) pass through here."""
 
     edge_metrics: Metrics
+    request_log: RequestLog
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
         if scope["type"] == "http":
-            await serve(self._answer, self.edge_metrics, scope, receive, send)
+            await serve(self._answer, self.edge_metrics, self.request_log, scope, receive, send)
         elif scope["type"] == "websocket":
             await serve_socket(super().__call__, request_id_of(scope["headers"]), scope, receive, send)
         else:
@@ -55,7 +57,12 @@ def request_id_of(headers: list[tuple[bytes, bytes]]) -> str:
 
 
 async def serve(
-    app: Callable[[Any, Any, Any], Awaitable[None]], metrics: Metrics, scope: Scope, receive: Receive, send: Send
+    app: Callable[[Any, Any, Any], Awaitable[None]],
+    metrics: Metrics,
+    log: RequestLog,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Run `app`; add `X-Request-Id` to its answer, count it, log it."""
     started = time.perf_counter()
@@ -83,22 +90,16 @@ async def serve(
         seconds = time.perf_counter() - started
         route = whole.get("path_template") or UNROUTED
         metrics.observe(route, whole["method"], status, seconds)
-        _log_request(whole, route, status, seconds, request_id)
+        _log_request(log, whole, route, status, seconds, request_id)
 
 
-def _log_request(scope: Any, route: str, status: int, seconds: float, request_id: str) -> None:
+def _log_request(log: RequestLog, scope: Any, route: str, status: int, seconds: float, request_id: str) -> None:
+    if route in _QUIET:
+        _log.debug("request.handled", method=scope["method"], route=route, status=status, request_id=request_id)
+        return
     principal = scope["state"].get("principal")
-    write = _log.debug if route in _QUIET else _log.info
-    write(
-        "request.handled",
-        method=scope["method"],
-        route=route,
-        status=status,
-        ms=round(seconds * 1000, 2),
-        request_id=request_id,
-        actor=principal.actor if principal else None,
-        org=str(principal.org_id) if principal else None,
-    )
+    actor, org = (principal.actor, str(principal.org_id)) if principal else (None, None)
+    log.note((scope["method"], route, status, actor, org), seconds, request_id)
 
 
 async def _answer_500(send: Callable[[Any], Awaitable[None]], request_id: str) -> None:

@@ -27,6 +27,7 @@ from eventstore.sql import load
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
+NONCES_FETCHED = 256  # at a time
 CACHE_S = 60.0  # how long another process may go on opening boxes after a key was destroyed
 CACHE_KEYS_MAX = 10_000
 PREFIX = "sealed:1:"
@@ -109,6 +110,23 @@ class _Key:
         return context
 
 
+def _nonce_source() -> Callable[[], bytes]:
+    """Random nonces, fetched from the system many at a time: a system call per box costs as much as encrypting it."""
+    waiting: list[bytes] = []
+    os.register_at_fork(after_in_child=waiting.clear)  # two processes must never use the same ones
+
+    def take() -> bytes:
+        if not waiting:
+            raw = os.urandom(NONCE_BYTES * NONCES_FETCHED)
+            waiting.extend(raw[at : at + NONCE_BYTES] for at in range(0, len(raw), NONCE_BYTES))
+        return waiting.pop()
+
+    return take
+
+
+_nonces = _nonce_source()
+
+
 class KeyRing(ABC):
     """Seals and opens with keys it holds for at most `CACHE_S` seconds.  Keys are fetched first, crypto is synchronous."""
 
@@ -131,7 +149,7 @@ class KeyRing(ABC):
         key = self._key(org_id, sealed.subject)
         if key.cipher is None:
             return key.start
-        nonce = os.urandom(NONCE_BYTES)
+        nonce = _nonces()
         cipher = key.cipher.encrypt(nonce, (sealed.text or "").encode(), key.bound(event_type))
         return key.start + b2a_base64(nonce + cipher, newline=False).translate(_TO_URL_SAFE).decode()
 

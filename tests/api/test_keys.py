@@ -103,3 +103,25 @@ async def test_a_key_that_is_revoked_while_it_is_looked_up_is_refused() -> None:
         await trying
     assert refused.value.status == 401
     assert auth._cache[key_id][1] is None
+
+
+async def test_many_requests_that_need_a_key_looked_up_ask_the_directory_once() -> None:
+    key_id = uuid4()
+    asked, told = 0, asyncio.Event()
+
+    async def lookup(_: Any) -> KeyFound | None:
+        nonlocal asked
+        asked += 1
+        await told.wait()
+        return None
+
+    auth = Authenticator(lookup)
+    trying = [asyncio.create_task(auth.key(new_key(key_id))) for _ in range(50)]
+    await asyncio.sleep(0)
+    trying[0].cancel()  # a caller that goes away takes nobody else's answer with it
+    await asyncio.sleep(0)
+    told.set()
+    outcomes = await asyncio.gather(*trying, return_exceptions=True)
+    assert asked == 1
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert all(isinstance(outcome, ApiError) and outcome.status == 401 for outcome in outcomes[1:])
