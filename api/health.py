@@ -15,6 +15,8 @@ CHECK_S = 2.0
 RELAY_LAG_MAX = 10_000  # events; more than this is named in the health answer
 PROJECTION_LAG_MAX = 10_000
 SEAL_LATE_S = 300.0  # the oldest event without a checkpoint may be this old
+REACTOR_LAG_MAX = 10_000
+REACTION_AGE_S_MAX = 3600.0  # an effect that has waited longer is named
 _RANK = {"ok": 0, "degraded": 1, "down": 2}
 PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -56,6 +58,7 @@ def components(services: Services, seen: Vitals | None) -> dict[str, Component]:
             "checkpoint": seen.sealed_number,
         },
     )
+    found["reactor"] = _reactor(seen)
     active = [one for one in seen.projections if one.active]
     for one in active:
         details: dict[str, Any] = {"lag": one.lag, "position": one.position, "state": one.status}
@@ -69,6 +72,25 @@ def components(services: Services, seen: Vitals | None) -> dict[str, Component]:
     if not active:
         found["projections"] = Component(status="degraded", message="no projector has run yet")
     return found
+
+
+def _reactor(seen: Vitals) -> Component:
+    dead = sum(one.count for one in seen.reactions if one.state == "dead")
+    waiting = [one for one in seen.reactions if one.state == "waiting"]
+    details: dict[str, Any] = {
+        "lag": seen.reactor_lag,
+        "position": seen.reactor_position,
+        "waiting": sum(one.count for one in waiting),
+        "dead": dead,
+    }
+    message = ""
+    if dead:
+        message = f"{dead} effects were given up; see `crewkit reactions list --state dead`"
+    elif seen.reactor_lag > REACTOR_LAG_MAX:
+        message = "the reactor is behind or not running"
+    elif any(one.oldest_s > REACTION_AGE_S_MAX for one in waiting):
+        message = "effects have waited for more than an hour; see `crewkit reactions list --state waiting`"
+    return Component(status="degraded" if message else "ok", message=message, details=details)
 
 
 @get(["/health", "/api/health"], summary="The state of each component")
@@ -126,6 +148,13 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
     )
     waiting.set(seen.unsealed_s)
     _consolidation_metrics(registry, seen.consolidation)
+    Gauge("crewkit_reactor_lag_events", "Events the reactor has not looked at", registry=registry).set(seen.reactor_lag)
+    kinds = ("kind", "state")
+    reactions = Gauge("crewkit_reactions", "Effects of events that wait or were given up", kinds, registry=registry)
+    oldest = Gauge("crewkit_reactions_oldest_seconds", "Age of the oldest of them", kinds, registry=registry)
+    for each in seen.reactions:
+        reactions.labels(each.kind, each.state).set(each.count)
+        oldest.labels(each.kind, each.state).set(each.oldest_s)
     names = ("projection", "generation")
     lag = Gauge("crewkit_projection_lag_events", "Events a projection is behind the head", names, registry=registry)
     position = Gauge("crewkit_projection_position", "Position a projection has reached", names, registry=registry)

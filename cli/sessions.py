@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from cli._insights import insight_lines
 from cli.client import Client, UnreachableError, resolve
 from cli.sent import Moment
 from schemas.sessions import (
@@ -174,19 +175,20 @@ def _table(found: list[SessionSummary], *, more: bool) -> None:
 @click.argument("session_id", metavar="SESSION")
 @click.option("--json", "as_json", is_flag=True, help="The service's object.")
 def show(session_id: str, as_json: bool) -> None:
-    """Show one session: its tree, tokens, cost per source and whether the sources agree.
+    """Show one session: its tree, tokens, cost per source and whether the sources agree, and what a model wrote about it.
 
     Exit codes: 0 ok, 1 refused (no such session), 2 wrong command line, 3 the service cannot be reached.
     """
     with Client(resolve()) as client:
         body = client.get(f"/sessions/{quote(session_id, safe='')}")
+        taught = b"{}" if as_json else client.get(f"/sessions/{quote(session_id, safe='')}/insights")
     if as_json:
         click.echo(json.dumps(json.loads(body), ensure_ascii=False, indent=2))
         return
     detail = msgspec.json.decode(body, type=SessionDetail)
     console = _console()
     console.print(_tree(detail))
-    for line in _cost_lines(detail.cost):
+    for line in (*_cost_lines(detail.cost), *insight_lines(taught)):
         console.print(line, markup=False)
 
 

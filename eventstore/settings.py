@@ -52,6 +52,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     consolidate_batch_max: Annotated[
         int, Meta(description="conversations whose items one run of consolidation writes, at most")
     ] = 100
+    anthropic_api_key: Annotated[
+        str | None, Meta(description="key of the model API that writes about sessions; without it no model is asked")
+    ] = None
+    anthropic_base_url: Annotated[str | None, Meta(description="model API to use instead of the vendor's own")] = None
+    insights_model: Annotated[str, Meta(description="model that writes about sessions")] = "claude-haiku-4-5"
+    insights_per_day_max: Annotated[
+        int, Meta(description="times per day (UTC) and organization that the model is asked", ge=0)
+    ] = 200
+    insights_tokens_max: Annotated[int, Meta(description="tokens the model may write about one session", ge=256)] = 2000
+    insights_settle_s: Annotated[
+        float,
+        Meta(description="seconds a session must have been quiet after its end before a model writes about it", ge=0),
+    ] = 60.0
     spool_bytes_max: Annotated[int, Meta(description="largest local spool, in bytes")] = 256 * 1024 * 1024
 
 

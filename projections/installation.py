@@ -31,8 +31,17 @@ class ConsolidationVitals(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = 0
 
 
+class ReactionVitals(msgspec.Struct, frozen=True, kw_only=True):
+    """Effects of one kind that are still to come (`waiting`) or were given up (`dead`), and the age of the oldest."""
+
+    kind: str
+    state: str
+    count: int
+    oldest_s: float
+
+
 class Vitals(msgspec.Struct, frozen=True, kw_only=True):
-    """`relay_lag` is events that are stored but not yet published.
+    """`relay_lag` is events that are stored but not yet published, `reactor_lag` those the reactor has not looked at.
 
     `sealed_number` and `sealed_position` are those of the last checkpoint; `unsealed_s` is how long the oldest event that no
     checkpoint covers has waited, in seconds.
@@ -46,6 +55,9 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     sealed_position: int = 0
     unsealed_s: float = 0.0
     consolidation: ConsolidationVitals = ConsolidationVitals()
+    reactor_position: int = 0
+    reactor_lag: int = 0
+    reactions: list[ReactionVitals] = []
 
 
 _PROJECTIONS = """
@@ -72,6 +84,10 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
     async with pool.acquire(timeout=timeout_s) as connection:
         # Checkpoints first: read the other way round, a projection could seem to be ahead of the log.
         rows = await connection.fetch(_PROJECTIONS, timeout=timeout_s)
+        reactor = await connection.fetchval("SELECT max(position) FROM crewkit.reactor", timeout=timeout_s)
+        reactions = await connection.fetch(
+            "SELECT kind, state, count, oldest_s FROM crewkit.open_reactions() ORDER BY kind, state", timeout=timeout_s
+        )
         relay = await connection.fetchval("SELECT max(position) FROM crewkit.relay", timeout=timeout_s)
         sealed = await connection.fetchrow(_SEALED, timeout=timeout_s)
         head = await connection.fetchval("SELECT crewkit.head()", timeout=timeout_s)
@@ -99,6 +115,9 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         sealed_position=sealed["size"] if sealed else 0,
         unsealed_s=sealed["waiting"] if sealed else 0.0,
         consolidation=ConsolidationVitals(**dict(kept)) if kept else ConsolidationVitals(),
+        reactor_position=reactor or 0,
+        reactor_lag=max(0, head - (reactor or 0)),
+        reactions=[ReactionVitals(**dict(row)) for row in reactions],
     )
 
 

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
+
+ADVICE_MAX = 5
+SUMMARY_CHARS_MAX = 2_000
+TITLE_CHARS_MAX = 160
+TEXT_CHARS_MAX = 800
+
+Title: TypeAlias = Annotated[str, Meta(min_length=1, max_length=TITLE_CHARS_MAX)]
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARS_MAX)]
+MeasureName: TypeAlias = Literal[
+    "cache_hit_rate",
+    "tokens_per_turn",
+    "context_per_model_call",
+    "cost_per_turn_usd_micros",
+    "failures_per_tool_call",
+    "denials_per_tool_call",
+    "permission_requests_per_tool_call",
+    "retry_rate",
+    "failed_turn_rate",
+    "subagent_cost_share",
+    "tool_time_share",
+]
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -64,6 +87,60 @@ class Tip(msgspec.Struct, frozen=True):
     because: str
 
 
+class CoachingTip(msgspec.Struct, frozen=True):
+    """A habit for the person who worked."""
+
+    title: Title
+    text: Text
+
+
+class Action(msgspec.Struct, frozen=True):
+    """Something to change, the most useful first."""
+
+    title: Title
+    text: Text
+    priority: Literal["high", "medium", "low"]
+
+
+class Assessment(msgspec.Struct, frozen=True):
+    """What a measured number means; the number itself stands in `efficiency`."""
+
+    metric: MeasureName
+    verdict: Literal["good", "fair", "poor"]
+    comment: Text
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What the model is asked for, and what is kept of its answer."""
+
+    summary: Annotated[str, Meta(min_length=1, max_length=SUMMARY_CHARS_MAX)]
+    coaching_tips: Annotated[list[CoachingTip], Meta(max_length=ADVICE_MAX)]
+    recommendations: Annotated[list[Action], Meta(max_length=ADVICE_MAX)]
+    efficiency: Annotated[list[Assessment], Meta(max_length=11)]
+
+
+class AiInsights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model wrote, when, and what that cost in millionths of a dollar (null: no price is known).
+
+    `written` is null and `erased` true once the person who worked was erased.  `current` is false when there was activity
+    after it was written.
+    """
+
+    erased: bool
+    current: bool
+    written: Written | None
+    model: str
+    prompt_version: str
+    summarized_at: datetime
+    facts_position: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cost_usd_micros: int | None
+    price_version: str | None
+
+
 class Insights(msgspec.Struct, frozen=True, kw_only=True):
     """`generated_by` is `rules`: the same session always gives the same answer.  `ai` is null until a model wrote something."""
 
@@ -73,7 +150,7 @@ class Insights(msgspec.Struct, frozen=True, kw_only=True):
     efficiency: Efficiency
     recommendations: list[Recommendation]
     tips: list[Tip]
-    ai: dict[str, Any] | None = None
+    ai: AiInsights | None = None
 
 
 class InsightsAnswer(Insights, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from cli.main import root as cli
 from domain.discover import subclasses
 from domain.kernel import DomainError, Event, tag_of
 from eventstore.settings import Settings
-from projections.installation import ProjectionVitals, Vitals
+from projections.installation import ProjectionVitals, ReactionVitals, Vitals
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -77,7 +77,8 @@ def test_every_event_type_is_in_the_reference() -> None:
 def test_every_metric_is_in_the_reference() -> None:
     text = page("metrics.md")
     one = ProjectionVitals(**dict.fromkeys(ProjectionVitals.__struct_fields__, 0))
-    everything = Vitals(head=0, relay_position=0, relay_lag=0, projections=[one])
+    effect = ReactionVitals(kind="k", state="dead", count=1, oldest_s=1.0)
+    everything = Vitals(head=0, relay_position=0, relay_lag=0, projections=[one], reactions=[effect])
     registries = (Metrics().registry, table_metrics(everything))
     ours = {metric.name for registry in registries for metric in registry.collect()}
     assert len(ours) > 10

@@ -15,7 +15,7 @@ from pathlib import Path
 from eventstore.observe import configure
 from eventstore.settings import Settings
 
-WORKERS = ("relay", "projector", "scheduler", "sealer")
+WORKERS = ("relay", "projector", "scheduler", "sealer", "reactor")
 SUPERVISOR_VARIABLE = "CREWKIT_SUPERVISOR_PID"  # set for children only; not a setting
 PARENT_POLL_S = 1.0
 

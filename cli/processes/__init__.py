@@ -7,8 +7,21 @@ from __future__ import annotations
 
 from cli.processes.doctor import doctor
 from cli.processes.projections import projections, rebuild
+from cli.processes.reactions import reactions
 from cli.processes.run import migrate, prepare, serve, worker
 from cli.processes.status import status
 from cli.processes.up import down, up
 
-__all__ = ["doctor", "down", "migrate", "prepare", "projections", "rebuild", "serve", "status", "up", "worker"]
+__all__ = [
+    "doctor",
+    "down",
+    "migrate",
+    "prepare",
+    "projections",
+    "reactions",
+    "rebuild",
+    "serve",
+    "status",
+    "up",
+    "worker",
+]

@@ -311,6 +311,8 @@ def _service(root: Path) -> Iterator[Finding]:
         if failed:
             one = name.removeprefix("projection.")
             action = f"`crewkit projections status` shows the error; then `crewkit projections retry {one}`"
+        elif part.get("details", {}).get("dead"):
+            action = "when the cause is gone: `crewkit reactions retry`, or `crewkit reactions drop --reason …`"
         yield Finding(
             check=name,
             status="problem" if failed or part.get("status") == "down" else "warning",

@@ -73,6 +73,12 @@ def sealer() -> None:
     _work("sealer")
 
 
+@worker.command()
+def reactor() -> None:
+    """Do what follows from events: have sessions written about by a model."""
+    _work("reactor")
+
+
 @click.command()
 @data_dir_option
 def migrate(data_dir: Path | None) -> None:

@@ -2,7 +2,7 @@
 
 A marker word in the newest user prompt picks a script; the step is the number of assistant turns since then.  Token usage is
 made up but consistent: the first request of a script writes 4,000 tokens to the cache, each later one reads what is there and
-writes 600 more.  Nothing of a request is kept: request bodies hold the vendor's prompt text.
+writes 600 more.  Nothing of a request is kept unless a test asks for it: request bodies of agents hold the vendor's prompt text.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def _plain(content: Any) -> str:
     return "\n".join(block.get("text", "") for block in content or [] if block.get("type") == "text")
 
 
-def _pick(body: dict[str, Any]) -> tuple[str, int]:
+def _pick(body: dict[str, Any], scripts: dict[str, list[list[Block]]]) -> tuple[str, int]:
     turns = 0
     for message in reversed(body.get("messages", [])):
         if message["role"] == "assistant":
             turns += 1
             continue
-        found = [word for word in SCRIPTS if word != "DEFAULT" and word in _plain(message["content"])]
+        found = [word for word in scripts if word != "DEFAULT" and word in _plain(message["content"])]
         if found and body.get("tools"):
             return found[-1], turns
     return "DEFAULT", 0
@@ -81,8 +81,24 @@ def _usage(step: int, output: int) -> dict[str, Any]:
     }
 
 
+class Failure:
+    """An answer that is an error."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class _Server(ThreadingHTTPServer):
+    scripts: dict[str, list[list[Block]]]
+    failures: list[Failure]
+    kept: list[dict[str, Any]] | None
+    gate: threading.Event | None
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: _Server
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: test output is read by people."""
@@ -97,12 +113,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return data
 
-    def _reply(self, status: int, answer: dict[str, Any]) -> None:
+    def _reply(self, status: int, answer: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         data = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.send_header("request-id", f"req_{uuid.uuid4().hex[:24]}")
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
 
@@ -117,13 +135,24 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v1/messages/count_tokens":
             self._reply(200, {"input_tokens": max(1, len(raw) // 4)})
         elif path == "/v1/messages":
-            self._answer(json.loads(raw))
+            body = json.loads(raw)
+            if self.server.kept is not None:
+                self.server.kept.append(body)
+            if self.server.gate is not None:
+                self.server.gate.wait()
+            if self.server.failures:
+                failure = self.server.failures.pop(0)
+                kind = {401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}
+                error = {"type": kind.get(failure.status, "api_error"), "message": "scripted failure"}
+                self._reply(failure.status, {"type": "error", "error": error}, failure.headers)
+            else:
+                self._answer(body)
         else:
             self._reply(404, {"type": "error", "error": {"type": "not_found_error", "message": path}})
 
     def _answer(self, body: dict[str, Any]) -> None:
-        marker, step = _pick(body)
-        script = SCRIPTS[marker]
+        marker, step = _pick(body, self.server.scripts)
+        script = self.server.scripts[marker]
         system = _plain(body.get("system") or "") + json.dumps(body.get("messages", [])[:1])
         named = re.search(r"[Ww]orking directory: ([^\n\\]+)", system)
         blocks: list[Block] = json.loads(
@@ -176,9 +205,23 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake_anthropic() -> Iterator[str]:
-    """Serve on a free loopback port until the block ends; yields the base URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+def fake_anthropic(
+    scripts: dict[str, list[list[Block]]] | None = None,
+    *,
+    failures: list[Failure] | None = None,
+    kept: list[dict[str, Any]] | None = None,
+    gate: threading.Event | None = None,
+) -> Iterator[str]:
+    """Serve on a free loopback port until the block ends; yields the base URL.
+
+    `scripts` are added to the known ones, `failures` are the first answers, `kept` takes the bodies of requests, answers wait
+    for `gate`.
+    """
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.scripts = {**SCRIPTS, **(scripts or {})}
+    server.failures = [] if failures is None else failures
+    server.kept = kept
+    server.gate = gate
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -99,7 +99,17 @@ def running(folder: Path) -> Instance:
 def test_up_says_where_it_is_and_keeps_its_secrets(folder: Path, running: Instance) -> None:
     assert running.organization == "default"
     assert running.api_key.startswith("ck_")
-    assert set(running.pids) == {"supervisor", "postgres", "nats", "api", "relay", "projector", "scheduler", "sealer"}
+    assert set(running.pids) == {
+        "supervisor",
+        "postgres",
+        "nats",
+        "api",
+        "relay",
+        "projector",
+        "scheduler",
+        "sealer",
+        "reactor",
+    }
     for file in (folder / "crewkit.json", *(folder / "keys").iterdir()):
         assert file.stat().st_mode & 0o777 == 0o600, file
     assert "crewkit:" not in running.database_url

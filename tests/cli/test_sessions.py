@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from cli.capture.paths import ClientDir
+from commands.summaries import record_summary
+from domain.kernel import Sealed
+from schemas.insights import Action, Assessment, CoachingTip, Written
 from tests.api.conftest import app, house, live, settings
 from tests.api.house import House, Live, hook
 from tests.cli.conftest import RECORDINGS, crewkit
+from tests.domain.test_summaries import written
 
 __all__ = ["app", "house", "live", "settings"]  # fixtures
 
@@ -175,3 +180,21 @@ def test_exit_code_three_is_a_service_that_cannot_be_reached(
     done = crewkit("sessions", *arguments, check=3)
     assert "Cannot reach crewkit at http://127.0.0.1:9" in done.stderr
     assert done.stdout == ""
+
+
+async def test_show_tells_what_a_model_wrote(recorded: Desk) -> None:
+    owner = recorded.house.ours.owner_id
+    said = Written(
+        summary="Quick and clean.",
+        coaching_tips=[CoachingTip("Test first", "Run one test.")],
+        recommendations=[Action("Name the commands", "Write them down.", "high")],
+        efficiency=[Assessment("retry_rate", "good", "No retries.")],
+    )
+    event = msgspec.structs.replace(
+        written(5, 1), session_id=SESSION, person_id=owner, text=Sealed(owner, msgspec.json.encode(said).decode())
+    )
+    await record_summary(recorded.house.store, recorded.house.ours.org_id, event, causation_id=owner)
+    await recorded.house.project()
+    shown = (await recorded.run("sessions", "show", SESSION)).stdout
+    for text in (event.model, "Quick and clean.", "Tip: Test first.", "To do (high): Name", "retry_rate: good."):
+        assert text in shown

@@ -1,0 +1,1 @@
+"""What a model wrote about a session."""

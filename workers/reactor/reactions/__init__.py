@@ -1,0 +1,1 @@
+"""Every kind of effect, one module each; found by walking."""
