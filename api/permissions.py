@@ -94,6 +94,12 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/api/v1/admin/audit_logs/{event_id}"): AUDIT,
     ("GET", "/api/v1/admin/audit_logs/actions"): AUDIT,
     ("GET", "/api/v1/admin/audit_logs/resource_types"): AUDIT,
+    # proof
+    ("GET", f"{_T}/audit/checkpoints"): AUDIT,
+    ("GET", f"{_T}/audit/checkpoints/{{number}}"): AUDIT,
+    ("GET", f"{_T}/audit/consistency"): AUDIT,
+    ("GET", f"{_T}/audit/events/{{event_id}}/proof"): AUDIT,
+    ("GET", f"{_T}/audit/export"): AUDIT,
     # organizations
     ("POST", "/api/v1/organizations"): ADMIN,
     ("POST", "/orgs"): ADMIN,

@@ -22,6 +22,7 @@ from eventstore.settings import default_data_dir
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
+PIECE_BYTES = 256 * 1024
 ERROR_CHARS_MAX = 500
 SSE_LINE_BYTES_MAX = 1024 * 1024
 
@@ -224,6 +225,28 @@ class Client:
         if not 200 <= answer.status < 300:
             raise refusal(answer)
         return answer.body
+
+    def stream(self, path: str) -> tuple[dict[str, str], Iterator[bytes]]:
+        """Read a large answer piece by piece: its headers (lower case), then the pieces.
+
+        Raises:
+            RefusedError: an answer other than 200.
+            UnreachableError: no connection; while reading, also: it broke before the end.
+        """
+        response = self._send("GET", path, None, {"Accept": "*/*"})
+        headers = {key.lower(): value for key, value in response.getheaders()}
+        if response.status != 200:
+            raise refusal(Answer(response.status, headers, response.read()))
+        return headers, self._pieces(response)
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        try:
+            while piece := response.read(PIECE_BYTES):
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise UnreachableError(f"The answer of {self.connection.url} broke off: {error}") from error
+        finally:
+            self.close()
 
     def path(self, path: str, query: Mapping[str, Any] | None = None) -> str:
         """`path` inside our organization, with the parameters that have a value."""

@@ -107,7 +107,7 @@ def parse_key(text: str) -> PublicKey:
     if not _NAME.fullmatch(name) or raw[:1] != ED25519 or len(raw) != 1 + HASH_BYTES:
         raise ProofError("expected a public key as name+hint+base64")
     found = PublicKey(name, raw[1:])
-    if found.hint.hex() != hint:
+    if found.text() != text.strip():
         raise ProofError(f"the key of {name} does not fit its hint {hint}")
     return found
 
@@ -133,7 +133,10 @@ def parse_note(note: str) -> tuple[Checkpoint, list[Signature]]:
     lines = tail.splitlines()
     if not 0 < len(lines) <= SIGNATURES_MAX:
         raise ProofError(f"a checkpoint has 1 to {SIGNATURES_MAX} signatures")
-    return checkpoint, [_signature(line) for line in lines]
+    signatures = [_signature(line) for line in lines]
+    if signed(text + "\n", signatures) != note:
+        raise ProofError("the signatures are not spelled as they are written")
+    return checkpoint, signatures
 
 
 def _checkpoint(lines: list[str]) -> Checkpoint:
