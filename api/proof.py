@@ -20,6 +20,7 @@ from schemas.proof import CheckpointPage, CheckpointView, ConsistencyView, Inclu
 
 EXPORT_TYPE = "application/jsonl"
 NUMBER_MAX = 2**53
+DIGITS_MAX = 15
 RETRY_S = 10
 
 Number = Annotated[int, QueryParameter(ge=1, le=NUMBER_MAX)]
@@ -63,14 +64,15 @@ async def list_checkpoints(
     return json_answer(page)
 
 
-@get("/api/v1/{organization_id:str}/audit/checkpoints/{number:int}", summary="One checkpoint")
+@get("/api/v1/{organization_id:str}/audit/checkpoints/{number:str}", summary="One checkpoint")
 async def one_checkpoint(
     request: Request[Any, Any, Any],
     organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
-    number: FromPath[int],
+    number: FromPath[str],
 ) -> Response[CheckpointView]:
     """Its note holds what was signed."""
-    found = await proof.checkpoint(services_of(request).pool, number) if 0 < number <= NUMBER_MAX else None
+    known = number.isascii() and number.isdigit() and len(number) <= DIGITS_MAX
+    found = await proof.checkpoint(services_of(request).pool, int(number)) if known else None
     if found is None:
         raise not_found("checkpoint")
     return json_answer(_view(found, base_path(request)))
