@@ -9,9 +9,11 @@ import os
 import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from uuid import UUID
 
 import structlog
 from litestar import Litestar, Request, Router, get
@@ -31,9 +33,11 @@ from api.errors import HANDLERS
 from api.limits import RateLimiter
 from api.metrics import Metrics
 from api.page import PlainPage
+from api.people import People
 from api.requests import RequestLog
 from api.services import Services
 from api.streams import Hub
+from commands.tokens import AccessTokens, SigningKeys, Tools
 from domain.discover import collect
 from eventstore import settings as settings_module
 from eventstore.database import API_ROLE, connect_pool
@@ -41,9 +45,11 @@ from eventstore.mapper import Mapper
 from eventstore.port import Recorded
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
-from eventstore.settings import Settings
+from eventstore.settings import Settings, public_url
 from projections.base import Projection
 from projections.directory import find_key
+from projections.members import find_membership
+from projections.users import standing
 
 POOL_CONNECTIONS_MAX = 10
 VERSION = "0.1.0"
@@ -122,13 +128,21 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
             hub.connected(up)
 
         auth = Authenticator(lambda key_id: find_key(pool, key_id))
-        bus = Bus(settings.nats_url, hub.on_notice, on_state, auth.revoke)
-        bus.start()
+
+        def on_revoked(ended: UUID) -> None:
+            auth.revoke(ended)
+            people.end(ended)
+
+        bus = Bus(settings.nats_url, hub.on_notice, on_state, on_revoked)
         stack.push_async_callback(bus.close)
         store = PostgresStore(url, Mapper(keyring), pool=pool, on_commit=bus.poke, on_batch=metrics.on_batch)
         await store.start()
         stack.push_async_callback(store.close)
         metrics.append_waiting.set_function(lambda: store.queued)
+        person_secret = hmac.digest(master, PERSON_SECRET_LABEL, "sha256")
+        tokens = AccessTokens(SigningKeys(store, keyring), public_url(settings))
+        people = People(tokens, partial(standing, pool), partial(find_membership, pool))
+        bus.start()
         app.state.services = Services(
             settings=settings,
             pool=pool,
@@ -140,7 +154,10 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
             limiter=RateLimiter(settings.rate_limit_per_s),
             metrics=metrics,
             notice=notice_of(streams.PROJECTION),
-            person_secret=hmac.digest(master, PERSON_SECRET_LABEL, "sha256"),
+            person_secret=person_secret,
+            people=people,
+            sign_in_limiter=RateLimiter(settings.sign_ins_per_min / 60, burst_s=60),
+            tools=Tools(store, keyring, person_secret, tokens),
         )
         stack.enter_context(_streams_end_on_signals(hub))
         stack.callback(hub.close)

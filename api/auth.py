@@ -18,12 +18,16 @@ from litestar.handlers.base import BaseRouteHandler
 
 from api.errors import ApiError, not_found
 from api.limits import IP_FACTOR
-from api.permissions import TABLE, Access
+from api.people import COOKIE, CSRF_HEADER, check_csrf
+from api.permissions import PERMISSIONS, PLATFORM_ROLES, SCOPES_OF_PERMISSION, TABLE, Access, at_least
 from api.services import services_of
 from api.upgrade import REFUSED
 from commands.bus import Principal
 from commands.organizations import key_hash, key_id_of
+from commands.tokens import Claims
+from domain.kernel import PLATFORM
 from projections.directory import KeyFound
+from projections.members import Membership
 
 KNOWN_TTL_S = 5.0  # a revoked key works no longer than this where no notice of it arrived
 UNKNOWN_TTL_S = 1.0
@@ -33,6 +37,8 @@ KEY_CHARS_MAX = 200
 QUERY_KEY = "api_key"
 SUBPROTOCOL = "crewkit"
 SOCKET = "WS"  # the method of WebSockets in the permission table
+TOKEN_START = "eyJ"  # noqa: S105  every JSON Web Token begins with an opening brace in base64
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
@@ -109,7 +115,7 @@ def invalid_key() -> ApiError:
     """401."""
     return ApiError(
         401,
-        "send a valid API key as X-API-Key or Authorization: Bearer",
+        "send a valid API key as X-API-Key or Authorization: Bearer, or the access token of a login as the latter",
         headers={"WWW-Authenticate": 'Bearer realm="crewkit"'},
     )
 
@@ -128,7 +134,7 @@ async def admit(connection: AnyConnection) -> None:
     """Let the request through, with its principal in `scope["state"]`, or refuse it.
 
     Raises:
-        ApiError: 401 no valid key, 404 another organization's path, 403 scope missing, 429 too fast.
+        ApiError: 401 no valid key or token, 404 another organization's path, 403 scope or permission missing, 429 too fast.
     """
     services = services_of(connection)
     scope: Any = connection.scope
@@ -141,9 +147,15 @@ async def admit(connection: AnyConnection) -> None:
     client = connection.client
     if services.limiter.per_s > 0:
         services.limiter.take(f"ip:{client.host if client else ''}", factor=IP_FACTOR)
+    if access.guessable:
+        services.sign_in_limiter.take(f"ip:{client.host if client else ''}")
     if access.public or (access.loopback and _is_local(connection)):
         return
-    found = await services.auth.key(_key_text(connection))
+    text = _key_text(connection)
+    if text.startswith(TOKEN_START):
+        await _admit_user(connection, access, text)
+        return
+    found = await services.auth.key(text)
     services.limiter.take(f"key:{found.key_id}")
     _check_tenant(connection, found)
     _check_scope(access, found)
@@ -156,6 +168,98 @@ async def admit(connection: AnyConnection) -> None:
         request_id=state.get("request_id"),
     )
     state["slug"] = found.slug
+
+
+async def _admit_user(connection: AnyConnection, access: Access, text: str) -> None:
+    services = services_of(connection)
+    signed_in = await services.people.who(text)
+    claims = signed_in.claims
+    services.limiter.take(f"user:{claims.user_id}")
+    if text == _cookie(connection):
+        _check_same_site(connection, claims)
+    name, membership = _organization_of(connection), None
+    if name is not None:
+        membership = await services.people.member(name, claims.user_id)
+        _check_named(connection, membership)
+    _check_user(access, name, membership, signed_in.platform_role)
+    permission = membership.permission if membership else None
+    client = connection.client
+    state: Any = connection.scope["state"]
+    state["principal"] = Principal(
+        actor=f"user:{claims.user_id}",
+        org_id=membership.org_id if membership else PLATFORM,
+        person_id=claims.user_id,
+        scopes=SCOPES_OF_PERMISSION.get(permission or "", frozenset()),
+        request_id=state.get("request_id"),
+        user_id=claims.user_id,
+        permission=permission,
+        platform_role=signed_in.platform_role,
+        ip=client.host if client else None,
+    )
+    state["slug"] = membership.slug if membership else ""
+    state["claims"] = claims
+
+
+def _organization_of(connection: AnyConnection) -> str | None:
+    name = connection.path_params.get("organization_id") or connection.headers.get("x-organization")
+    return None if name is None else str(name)
+
+
+def _check_named(connection: AnyConnection, membership: Membership | None) -> None:
+    """Path and header must not name two different organizations."""
+    header = connection.headers.get("x-organization")
+    if membership is not None and header is not None and not _names(header, membership.slug, membership.org_id):
+        raise not_found("organization")
+
+
+def _check_user(access: Access, name: str | None, membership: Membership | None, platform_role: str) -> None:
+    if access.platform is not None and at_least(platform_role, access.platform, PLATFORM_ROLES):
+        return
+    if access.permission is not None:
+        if name is None:
+            message = "say which organization you mean with the header X-Organization"
+            raise ApiError(400, message, details={"field": "X-Organization"})
+        if membership is None:
+            raise not_found("organization")
+        if not at_least(membership.permission, access.permission, PERMISSIONS):
+            message = f"this needs the permission {access.permission}"
+            raise ApiError(403, message, details={"permission": access.permission})
+        return
+    if access.platform is not None:
+        raise ApiError(403, "this is for the staff of this installation", details={"platform_role": access.platform})
+    if not access.user:
+        raise ApiError(403, "this is for API keys, not for users", details={"scope": sorted(access.scopes)})
+
+
+def _cookie(connection: AnyConnection) -> str | None:
+    return connection.cookies.get(COOKIE)
+
+
+def _check_same_site(connection: AnyConnection, claims: Claims) -> None:
+    """Browsers send cookies along with whatever other sites make them do: those cannot know the CSRF token.
+
+    A WebSocket cannot carry one; there the browser says which site it acts for.
+    """
+    if connection.scope["type"] == ScopeType.WEBSOCKET:
+        origin = connection.headers.get("origin", "")
+        if origin.partition("://")[2] != connection.headers.get("host"):
+            raise ApiError(403, "this connection was opened by another site", details={"field": "Origin"})
+        return
+    if connection.scope.get("method") not in _SAFE_METHODS:
+        secret = services_of(connection).person_secret
+        check_csrf(secret, str(claims.family_id), connection.headers.get(CSRF_HEADER, ""))
+
+
+def claims_of(connection: AnyConnection) -> Claims:
+    """The access token of a signed-in caller; set by `guard` for users only.
+
+    Raises:
+        ApiError: 403, an API key asks.
+    """
+    claims = connection.scope["state"].get("claims")
+    if not isinstance(claims, Claims):
+        raise ApiError(403, "this is for signed-in users, not for API keys")
+    return claims
 
 
 def principal_of(connection: AnyConnection) -> Principal:
@@ -180,6 +284,8 @@ def _key_text(connection: AnyConnection) -> str:
         return protocols[1]
     if text := connection.query_params.get(QUERY_KEY):  # the last resort: query strings end up in other people's logs
         return str(text)
+    if text := _cookie(connection):
+        return text
     raise invalid_key()
 
 
@@ -192,20 +298,22 @@ def offered_protocols(connection: AnyConnection) -> list[str]:
 def _check_tenant(connection: AnyConnection, found: KeyFound) -> None:
     named = (connection.path_params.get("organization_id"), connection.headers.get("x-organization"))
     for name in named:
-        if name is not None and not _names(str(name), found):
+        if name is not None and not _names(str(name), found.slug, found.org_id):
             raise not_found("organization")
 
 
-def _names(name: str, found: KeyFound) -> bool:
-    if name == found.slug:
+def _names(name: str, slug: str, org_id: UUID) -> bool:
+    if name == slug:
         return True
     try:
-        return UUID(name) == found.org_id
+        return UUID(name) == org_id
     except ValueError:
         return False
 
 
 def _check_scope(access: Access, found: KeyFound) -> None:
+    if not access.scopes:
+        raise ApiError(403, "this is for signed-in users, not for API keys")
     if not access.scopes & found.scopes:
         wanted = " or ".join(sorted(access.scopes))
         raise ApiError(403, f"this key lacks the scope {wanted}", details={"scope": sorted(access.scopes)})

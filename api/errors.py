@@ -28,6 +28,15 @@ _STATUS_OF_CODE = {
     "confirmation_required": 422,
     "forbidden": 403,
     "payment_required": 402,
+    "invalid_auth": 401,
+    "email_unverified": 403,
+    "rate_limited": 429,
+    # RFC 8628, section 3.5, and RFC 6749, section 5.2
+    "authorization_pending": 400,
+    "slow_down": 400,
+    "expired_token": 400,
+    "access_denied": 400,
+    "invalid_grant": 400,
 }
 CODE_OF_STATUS = {
     400: "validation_failed",
@@ -106,8 +115,13 @@ def translate(error: Exception) -> ApiError:  # noqa: PLR0911  one return per ki
     if isinstance(error, ApiError):
         return error
     if isinstance(error, DomainError):
+        wait_s = error.details.get("retry_after_s")
         return ApiError(
-            _STATUS_OF_CODE.get(error.code, 409), str(error), code=error.code, details=_plain(error.details)
+            _STATUS_OF_CODE.get(error.code, 409),
+            str(error),
+            code=error.code,
+            details=_plain(error.details),
+            headers={} if wait_s is None else {"Retry-After": str(wait_s)},
         )
     if isinstance(error, StoreUnavailableError):
         return unavailable("the event store cannot take this now; retry with the same ids")

@@ -1,4 +1,4 @@
-"""Token buckets in this process: a steady rate with one second's worth of burst."""
+"""Token buckets in this process: a steady rate with one second's worth of burst, or more where asked for."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ IP_FACTOR = 10  # one address may stand for a whole office behind one router
 
 
 class RateLimiter:
-    """`take` refuses when a caller is faster than `per_s`; 0 turns the limit off.  Times are monotonic seconds."""
+    """`take` refuses when a caller is faster than `per_s`; 0 turns the limit off.  Times are monotonic seconds.
 
-    def __init__(self, per_s: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    `burst_s` is for how many seconds' worth of requests at once a rested caller is good.
+    """
+
+    def __init__(self, per_s: float, *, burst_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_s = per_s
+        self._burst_s = burst_s
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -31,8 +35,9 @@ class RateLimiter:
             return
         rate = float(self.per_s * factor)
         now = self._clock()
-        tokens, seen = self._buckets.pop(caller, (rate, now))
-        tokens = min(rate, tokens + (now - seen) * rate)
+        full = rate * self._burst_s
+        tokens, seen = self._buckets.pop(caller, (full, now))
+        tokens = min(full, tokens + (now - seen) * rate)
         allowed = tokens >= 1.0
         self._buckets[caller] = (tokens - 1.0 if allowed else tokens, now)
         if len(self._buckets) > BUCKETS_MAX:

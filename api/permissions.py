@@ -1,6 +1,7 @@
 """Who may call what: every route of the API, in one table.  The application does not start when a route is missing here.
 
-Scopes belong to API keys.  A caller needs one of those named; a caller of another organization than the path's gets 404.
+Scopes belong to API keys, permissions to members who are signed in.  A caller of another organization than the path's gets
+404, whichever way they came.
 """
 
 from __future__ import annotations
@@ -11,24 +12,56 @@ import msgspec
 from litestar.routes import ASGIRoute, HTTPRoute
 from litestar.routes.base import BaseRoute
 
+# What a member may do, from the most to the least.
+PERMISSIONS = ("owner", "admin", "manager", "developer", "viewer")
+PLATFORM_ROLES = ("crewkit_owner", "crewkit_staff", "org_user")
+
+# What a member's permission amounts to for code that asks for scopes.
+SCOPES_OF_PERMISSION: dict[str, frozenset[str]] = {
+    "owner": frozenset({"ingest", "read", "audit", "admin"}),
+    "admin": frozenset({"ingest", "read", "audit", "admin"}),
+    "manager": frozenset({"ingest", "read"}),
+    "developer": frozenset({"ingest", "read"}),
+    "viewer": frozenset({"read"}),
+}
+
 
 class Access(msgspec.Struct, frozen=True):
-    """`scopes` empty: everybody.  `loopback` lets callers on the same machine in without a key."""
+    """Who may call a route; nothing named: everybody.
+
+    `scopes`: an API key needs one of them.  `permission`: a signed-in member needs at least this one in the organization of
+    the path (or of `X-Organization`).  `platform`: a signed-in user needs at least this rank.  `user`: any signed-in user.
+    `loopback` lets callers on the same machine in without any of it.  `guessable`: callers try secrets here, so that each
+    address gets few tries a minute.
+    """
 
     scopes: frozenset[str] = frozenset()
     loopback: bool = False
+    permission: str | None = None
+    platform: str | None = None
+    user: bool = False
+    guessable: bool = False
 
     @property
     def public(self) -> bool:
-        """Whether no key is asked for."""
-        return not self.scopes
+        """Whether nobody is asked who they are."""
+        return not (self.scopes or self.permission or self.platform or self.user)
+
+
+def at_least(held: str | None, needed: str, ranks: tuple[str, ...]) -> bool:
+    """Whether `held` is `needed` or stands before it in `ranks`."""
+    return held in ranks and ranks.index(held) <= ranks.index(needed)
 
 
 PUBLIC = Access()
-INGEST = Access(frozenset({"ingest"}))
-READ = Access(frozenset({"read"}))
-AUDIT = Access(frozenset({"audit"}))
-ADMIN = Access(frozenset({"admin"}))
+SIGN_IN = Access(guessable=True)
+SIGNED_IN = Access(user=True)
+INGEST = Access(frozenset({"ingest"}), permission="developer")
+READ = Access(frozenset({"read"}), permission="viewer")
+HISTORY = Access(frozenset({"read", "audit"}), permission="viewer")
+AUDIT = Access(frozenset({"audit"}), permission="admin")
+ADMIN = Access(frozenset({"admin"}), permission="admin")
+OWNER = Access(frozenset({"admin"}), permission="owner")
 OPERATOR = Access(frozenset({"admin"}), loopback=True)
 
 _T = "/api/v1/{organization_id}"
@@ -45,6 +78,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/docs/openapi.json"): PUBLIC,
     ("GET", "/docs/page"): PUBLIC,
     ("GET", "/schema/openapi.json"): PUBLIC,
+    # signing in
+    ("GET", "/.well-known/jwks.json"): PUBLIC,
     # the agent's side: three channels
     ("POST", f"{_T}/observability/events"): INGEST,
     ("POST", f"{_T}/observability/sessions/{{session_id}}/events"): INGEST,
@@ -84,8 +119,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_T}/events/stream"): READ,
     ("WS", "/ws/{session_id}"): READ,
     # history
-    ("GET", f"{_T}/events"): Access(frozenset({"read", "audit"})),
-    ("GET", f"{_T}/events/{{event_id}}"): Access(frozenset({"read", "audit"})),
+    ("GET", f"{_T}/events"): HISTORY,
+    ("GET", f"{_T}/events/{{event_id}}"): HISTORY,
     ("GET", f"{_T}/audit_logs"): AUDIT,
     ("GET", f"{_T}/audit_logs/{{event_id}}"): AUDIT,
     ("GET", f"{_T}/audit_logs/actions"): AUDIT,
@@ -101,13 +136,13 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_T}/audit/events/{{event_id}}/proof"): AUDIT,
     ("GET", f"{_T}/audit/export"): AUDIT,
     # organizations
-    ("POST", "/api/v1/organizations"): ADMIN,
-    ("POST", "/orgs"): ADMIN,
-    ("GET", "/api/v1/organizations"): READ,
-    ("GET", "/api/v1/organizations/slug-available"): READ,
+    ("POST", "/api/v1/organizations"): Access(frozenset({"admin"}), user=True),
+    ("POST", "/orgs"): Access(frozenset({"admin"}), user=True),
+    ("GET", "/api/v1/organizations"): Access(frozenset({"read"}), user=True),
+    ("GET", "/api/v1/organizations/slug-available"): Access(frozenset({"read"}), user=True),
     ("GET", "/api/v1/organizations/{organization_id}"): READ,
     ("PATCH", "/api/v1/organizations/{organization_id}"): ADMIN,
-    ("DELETE", "/api/v1/organizations/{organization_id}"): ADMIN,
+    ("DELETE", "/api/v1/organizations/{organization_id}"): OWNER,
     ("POST", f"{_T}/api_keys"): ADMIN,
     ("GET", f"{_T}/api_keys"): ADMIN,
     ("DELETE", f"{_T}/api_keys/{{key_id}}"): ADMIN,

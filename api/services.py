@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from api.bus import Bus
     from api.limits import RateLimiter
     from api.metrics import Metrics
+    from api.people import People
     from api.streams import Hub
+    from commands.tokens import Tools
     from eventstore.database import Pool
     from eventstore.port import Recorded
     from eventstore.postgres import PostgresStore
@@ -31,10 +33,13 @@ class Services:
         "limiter",
         "metrics",
         "notice",
+        "people",
         "person_secret",
         "pool",
         "settings",
+        "sign_in_limiter",
         "store",
+        "tools",
     )
 
     def __init__(
@@ -51,8 +56,13 @@ class Services:
         metrics: Metrics,
         notice: Callable[[Recorded], dict[str, Any] | None],
         person_secret: bytes,
+        people: People,
+        sign_in_limiter: RateLimiter,
+        tools: Tools,
     ) -> None:
-        """`notice` says what the sessions projection announces about an event; `person_secret` keys the ids of people."""
+        """`notice` says what the sessions projection announces about an event; `person_secret` keys the ids of people;
+        `tools` is what the commands of signing in work with.
+        """
         self.settings = settings
         self.pool = pool
         self.store = store
@@ -64,6 +74,9 @@ class Services:
         self.metrics = metrics
         self.notice = notice
         self.person_secret = person_secret
+        self.people = people
+        self.sign_in_limiter = sign_in_limiter
+        self.tools = tools
 
 
 def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:

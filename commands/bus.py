@@ -64,9 +64,11 @@ class Once(msgspec.Struct, frozen=True):
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks.  `actor` is `key:<id>`, `user:<id>` or `system:<name>`; `person_id` whom the deed and the data belong to.
+    """Who asks.  `actor` is `key:<id>`, `user:<id>` or `system:<name>`; `person_id` whom the deed (and the data) is
+    attributed to.
 
-    `permission` is the user's in organization `org_id`; `platform_role` is their rank in the whole installation.
+    `scopes` are a key's own, or what a member's permission amounts to.  `permission` is the signed-in user's in organization
+    `org_id` (None where the path names none, which then is `PLATFORM`).  `ip` is personal: it goes into sealed fields only.
     """
 
     actor: str

@@ -9,6 +9,8 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+# The organization of what belongs to no tenant: users, their sign-ins, signing keys.  Row-level security treats it as one more.
+PLATFORM = UUID("00000000-0000-8000-8000-000000000001")
 STREAM_IDS_MAX = 50_000  # stream ids remembered: an agent's session is told about thousands of times
 
 

@@ -26,6 +26,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     url: Annotated[str | None, Meta(description="API the client commands talk to")] = None
     api_key: Annotated[str | None, Meta(description="API key the client commands use")] = None
     organization: Annotated[str | None, Meta(description="organization the client commands use")] = None
+    sign_ins_per_min: Annotated[int, Meta(description="tries to sign in per minute and address; 0: no limit")] = 60
+    public_url: Annotated[str | None, Meta(description="address people reach the API at, for links and passkeys")] = (
+        None
+    )
     stale_after_s: Annotated[int, Meta(description="seconds without events after which a session times out")] = 1800
     seal_every_s: Annotated[float, Meta(description="seconds after which new events are sealed in a checkpoint")] = 10.0
     seal_every_events: Annotated[int, Meta(description="new events after which a checkpoint is made at once")] = 10_000
@@ -66,6 +70,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="seconds a session must have been quiet after its end before a model writes about it", ge=0),
     ] = 60.0
     spool_bytes_max: Annotated[int, Meta(description="largest local spool, in bytes")] = 256 * 1024 * 1024
+
+
+def public_url(settings: Settings) -> str:
+    """Where people reach the API, without a slash at the end: `public_url`, else this machine under its own name."""
+    return (settings.public_url or f"http://localhost:{settings.port}").rstrip("/")
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -24,6 +24,9 @@ AUDIT_SCANS_MAX = 10  # then the page is given as it is, with a cursor to go on
 # What agents report, as opposed to what somebody decided: left out of the audit view unless asked for.
 FACT_ACTIONS = frozenset({"hook.recorded", "telemetry.recorded", "transcript.recorded"})
 
+# One-time tokens and key material: who may read history must not be able to sign in as somebody with it.
+SECRET_FIELDS = frozenset({"token", "password_hash", "private_key"})
+
 RESOURCE_TYPES = ("ApiKey", "LlmSession", "Organization", "Person", "Session")
 
 _SAID = {
@@ -247,7 +250,7 @@ def _open(  # noqa: PLR0911  one return per state a sealed value can be in
     sealed = _sealed(value)
     if sealed is None:
         return value
-    if not reveal:
+    if not reveal or name in SECRET_FIELDS:
         return {"sealed": True}
     try:
         text = ring.open(org_id, tag, sealed)

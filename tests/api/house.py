@@ -14,11 +14,12 @@ from litestar import Litestar
 
 import projections
 from commands.organizations import bootstrap_owner_id
+from commands.tokens import AccessTokens, SigningKeys, Tools
 from domain.discover import collect
 from eventstore.database import WORKER_ROLE
 from eventstore.mapper import Mapper
 from eventstore.postgres import PostgresStore
-from eventstore.settings import Settings
+from eventstore.settings import Settings, public_url
 from projections.base import Projection
 from projections.tables import describe_all
 from workers.projector.control import advance, register
@@ -51,6 +52,7 @@ class House:
         self.settings = settings
         self.store = store
         self.ring = ring
+        self.tools = Tools(store, ring, b"secret", AccessTokens(SigningKeys(store, ring), public_url(settings)))
         self.ours = Place(UUID(int=0), "")
         self.theirs = Place(UUID(int=0), "")
         self._worker = worker

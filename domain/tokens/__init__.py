@@ -1,0 +1,1 @@
+"""Tokens: the family that each login opens, and the keys that sign access tokens.  Their facts live under `PLATFORM`."""
