@@ -27,6 +27,7 @@ from commands.organizations import key_hash, key_id_of
 from commands.tokens import Claims
 from domain.kernel import PLATFORM
 from projections.directory import KeyFound
+from projections.installation import DATABASE_AWAY
 from projections.members import Membership
 
 KNOWN_TTL_S = 5.0  # a revoked key works no longer than this where no notice of it arrived
@@ -34,6 +35,7 @@ UNKNOWN_TTL_S = 1.0
 REVOKED_TTL_S = 3600.0  # by then the directory knows
 CACHED_KEYS_MAX = 10_000
 KEY_CHARS_MAX = 200
+SHUT_OUT = frozenset({401, 403, 404})
 QUERY_KEY = "api_key"
 SUBPROTOCOL = "crewkit"
 SOCKET = "WS"  # the method of WebSockets in the permission table
@@ -260,6 +262,20 @@ def claims_of(connection: AnyConnection) -> Claims:
     if not isinstance(claims, Claims):
         raise ApiError(403, "this is for signed-in users, not for API keys")
     return claims
+
+
+async def still_admitted(connection: AnyConnection) -> bool:
+    """Whether a caller who was let in would be let in again, with the same credentials: asked while a live stream is open.
+
+    True while nobody can tell: the database is away, or the caller has just asked too often.
+    """
+    try:
+        await admit(connection)
+    except ApiError as error:
+        return error.status not in SHUT_OUT
+    except DATABASE_AWAY:
+        return True
+    return True
 
 
 def principal_of(connection: AnyConnection) -> Principal:

@@ -11,7 +11,7 @@ from litestar import Router, WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import FromPath
 
-from api.auth import SUBPROTOCOL, offered_protocols, principal_of
+from api.auth import SUBPROTOCOL, offered_protocols, principal_of, still_admitted
 from api.errors import ApiError
 from api.services import services_of
 from api.streams import Feed, Wire
@@ -41,10 +41,16 @@ def _after(socket: AnySocket) -> int | None:
     return int(text)
 
 
-async def _tell(socket: AnySocket, feed: Feed) -> None:
+async def _tell(socket: AnySocket, feed: Feed, patience_s: float) -> None:
+    """Send what the feed says; a client that takes nothing for `patience_s` counts as gone.
+
+    Raises:
+        TimeoutError: it does.
+    """
     async with contextlib.aclosing(feed.run()) as parts:
         async for part in parts:
-            await socket.send_data(part.decode(), mode="text")
+            async with asyncio.timeout(patience_s):
+                await socket.send_data(part.decode(), mode="text")
 
 
 async def _hear(socket: AnySocket) -> None:
@@ -58,13 +64,14 @@ async def _hear(socket: AnySocket) -> None:
 async def session_socket(socket: AnySocket, session_id: FromPath[str]) -> None:
     """Live notices of one session: `{"event", "position", "data"}` as JSON text; `?after=<position>` resumes."""
     try:
-        feed = Feed(services_of(socket), principal_of(socket).org_id, _after(socket), session_id, MESSAGES)
+        services, org_id = services_of(socket), principal_of(socket).org_id
+        feed = Feed(services, org_id, _after(socket), session_id, lambda: still_admitted(socket), MESSAGES)
     except ApiError as error:
         await socket.close(code=REFUSED + error.status, reason=error.message)
         return
     offered = offered_protocols(socket)
     await socket.accept(subprotocols=SUBPROTOCOL if SUBPROTOCOL in offered else None)
-    telling = asyncio.create_task(_tell(socket, feed))
+    telling = asyncio.create_task(_tell(socket, feed, services.settings.heartbeat_timeout_s))
     hearing = asyncio.create_task(_hear(socket))
     try:
         await asyncio.wait((telling, hearing), return_when=asyncio.FIRST_COMPLETED)
@@ -75,7 +82,10 @@ async def session_socket(socket: AnySocket, session_id: FromPath[str]) -> None:
         await asyncio.gather(telling, hearing, return_exceptions=True)
     if ours:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the client may have gone meanwhile
-            await socket.close(code=GOING_AWAY, reason="the service restarts")
+            if feed.shut_out:
+                await socket.close(code=REFUSED + 401, reason="the key does not let you in any more")
+            else:
+                await socket.close(code=GOING_AWAY, reason="the service restarts")
 
 
 ROUTER = Router("/", route_handlers=[session_socket], tags=["live"])

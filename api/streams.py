@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,12 +15,12 @@ from litestar import Request, Router, get
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
-from api.auth import principal_of
+from api.auth import principal_of, still_admitted
 from api.errors import ApiError, unavailable
 from api.services import Services, services_of
 from projections.installation import DATABASE_AWAY, checkpoint
 
-HEARTBEAT_S = 15.0
+RECHECK_S = 5.0  # how often an open stream asks whether its caller may still listen
 POLL_S = 1.0  # how often a stream looks into the store itself while NATS is away
 QUEUE_MAX = 256  # batches of notices waiting for one slow client
 STREAMS_MAX = 1_000  # per process
@@ -167,11 +167,25 @@ def wanted(item: Item, session_id: str | None) -> bool:
 
 
 class Feed:
-    """One stream from its first byte to its last.  `cursor` is the position up to which everything was sent."""
+    """One stream from its first byte to its last.  `cursor` is the position up to which everything was sent.
+
+    `admitted` says whether the caller may still listen: a stream must not outlive the key it was opened with.  `shut_out`
+    tells afterwards that it ended for this reason.
+    """
 
     def __init__(
-        self, services: Services, org_id: UUID, cursor: int | None, session_id: str | None, wire: Wire = SSE
+        self,
+        services: Services,
+        org_id: UUID,
+        cursor: int | None,
+        session_id: str | None,
+        admitted: Callable[[], Awaitable[bool]],
+        wire: Wire = SSE,
     ) -> None:
+        self.shut_out = False
+        self._admitted = admitted
+        self._asked = self._looked = time.monotonic()
+        self._heartbeat_s = services.settings.heartbeat_interval_s
         self._services = services
         self._wire = wire
         self._org_id = org_id
@@ -195,11 +209,22 @@ class Feed:
             async for part in self._catch_up(now):
                 yield part
             while not hub.closing:
+                if await self._is_shut_out():
+                    yield self._wire.frame("shut-out", self._cursor, {"position": self._cursor})
+                    return
                 async for part in self._next():
                     yield part
         finally:
             self._services.metrics.streams_open.dec()
             hub.leave(self._org_id, self._subscriber)
+
+    async def _is_shut_out(self) -> bool:
+        """Ask, at most every `RECHECK_S`, whether the caller may still listen."""
+        now = time.monotonic()
+        if now - self._asked >= RECHECK_S:
+            self._asked = now
+            self.shut_out = not await self._admitted()
+        return self.shut_out
 
     async def _next(self) -> AsyncIterator[bytes]:
         """Frames of the next announcement, or of what a look into the store finds, or a heartbeat."""
@@ -224,15 +249,19 @@ class Feed:
         subscriber.wake.clear()
         if subscriber.mail or subscriber.lagged or subscriber.resync or self._services.hub.closing:
             return
+        silence_s = self._heartbeat_s if self._services.bus.connected else POLL_S
         try:
-            await asyncio.wait_for(subscriber.wake.wait(), HEARTBEAT_S if self._services.bus.connected else POLL_S)
+            await asyncio.wait_for(subscriber.wake.wait(), min(silence_s, RECHECK_S))
         except TimeoutError:
+            if time.monotonic() - self._looked < silence_s:
+                return
+            self._looked = time.monotonic()
             # Notices may be lost on the way; the store never loses anything.
             quiet = True
             async for part in self._catch_up(await self._readable()):
                 quiet = False
                 yield part
-            if quiet and time.monotonic() - self._beaten >= HEARTBEAT_S:
+            if quiet and time.monotonic() - self._beaten >= self._heartbeat_s:
                 self._beaten = time.monotonic()
                 yield self._wire.heartbeat
 
@@ -285,7 +314,7 @@ def _cursor(last_event_id: str | None, after: int | None) -> int | None:
 
 
 def _stream(request: Request[Any, Any, Any], cursor: int | None, session_id: str | None) -> Stream:
-    feed = Feed(services_of(request), principal_of(request).org_id, cursor, session_id)
+    feed = Feed(services_of(request), principal_of(request).org_id, cursor, session_id, lambda: still_admitted(request))
     return Stream(
         feed.run(),
         media_type="text/event-stream",

@@ -15,6 +15,7 @@ import msgspec
 from cli._insights import insight_lines
 from cli.client import Client, UnreachableError, resolve
 from cli.sent import Moment
+from eventstore.settings import load
 from schemas.sessions import (
     Cost,
     LlmSessionDetail,
@@ -308,7 +309,7 @@ def tail(session_id: str | None, as_json: bool, count: int | None) -> None:
     """
     place = f"/sessions/{quote(session_id, safe='')}/events/stream" if session_id else "/events/stream"
     seen, failures, last = 0, 0, None
-    with Client(resolve(), timeout_s=90.0) as client:
+    with Client(resolve(), timeout_s=load().heartbeat_timeout_s) as client:
         while True:
             try:
                 for name, ident, data in client.events(client.path(place), last):

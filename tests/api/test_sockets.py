@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 import structlog
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, RejectData, Request, TextMessage
 
-from api import streams
+from api import sockets, streams
 from tests.api.house import House, body, hook, knock
 
 WAIT_S = 20
@@ -149,3 +150,44 @@ async def test_a_key_in_the_query_works_everywhere_and_is_never_told_again(clien
     page = await client.get(f"{house.ours.base}/sessions?limit=1&api_key={key}")
     assert "cursor=" in page.json()["_links"]["next"]
     assert key not in page.text
+
+
+async def test_a_socket_is_closed_when_its_key_is_revoked(live: Any, http: Any, house: House, monkeypatch: Any) -> None:
+    monkeypatch.setattr(streams, "RECHECK_S", 0.01)
+    issued = await http.post(
+        f"{house.ours.base}/api_keys", headers=house.ours.headers(), json={"label": "socket", "scopes": ["read"]}
+    )
+    await house.project()
+    key = issued.json()
+    async with (
+        asyncio.timeout(WAIT_S),
+        Caller.dial(live.url, "/ws/s1", subprotocols=["crewkit", key["key"]]) as caller,
+        contextlib.aclosing(caller.events()) as told,
+    ):
+        assert isinstance(await anext(told), AcceptConnection)
+        assert json.loads((await anext(told)).data)["event"] == "open"
+        await http.delete(f"{house.ours.base}/api_keys/{key['key_id']}", headers=house.ours.headers())
+        assert json.loads((await anext(told)).data)["event"] == "shut-out"
+        end = await anext(told)
+        assert isinstance(end, CloseConnection)
+        assert end.code == 4401
+
+
+async def test_a_client_that_takes_nothing_is_cut_off() -> None:
+    class Stuck:
+        async def send_data(self, *_: Any, **__: Any) -> None:
+            await asyncio.Event().wait()
+
+    class Talking:
+        async def run(self) -> AsyncGenerator[bytes]:
+            try:
+                yield b"news"
+            finally:
+                ended.set()
+
+    ended = asyncio.Event()
+    stuck: Any = Stuck()
+    talking: Any = Talking()
+    with pytest.raises(TimeoutError):
+        await sockets._tell(stuck, talking, 0.01)
+    assert ended.is_set()

@@ -111,3 +111,65 @@ def test_the_number_of_streams_is_bounded(monkeypatch: Any) -> None:
     hub.leave(org, member)
     hub.leave(org, hub.join(org))
     assert hub.open == 0
+
+
+@pytest.mark.parametrize("path", ["/events/stream", "/sessions/s1/events/stream"])
+async def test_a_stream_ends_when_its_key_is_revoked(http: Any, house: House, monkeypatch: Any, path: str) -> None:
+    monkeypatch.setattr(streams, "RECHECK_S", 0.01)
+    issued = await http.post(
+        f"{house.ours.base}/api_keys", headers=house.ours.headers(), json={"label": "stream", "scopes": ["read"]}
+    )
+    await house.project()
+    key = issued.json()
+    async with asyncio.timeout(WAIT_S):
+        url = f"{house.ours.base}{path}"
+        async with http.stream("GET", url, headers={"X-API-Key": key["key"]}) as answer:
+            told = events(answer)
+            assert (await anext(told))[0] == "open"
+            position = await send(http, house, "s1")
+            monkeypatch.setattr(streams, "POLL_S", 0.01)
+            assert (await anext(told))[:2] == ("notice", position)
+            gone = await http.delete(f"{house.ours.base}/api_keys/{key['key_id']}", headers=house.ours.headers())
+            assert gone.status_code < 300
+            assert [one[0] async for one in told] == ["shut-out"]
+    assert (await http.get(url, headers={"X-API-Key": key["key"]})).status_code == 401
+
+
+async def test_a_stream_goes_on_while_nobody_can_tell_whether_its_key_is_good(
+    http: Any, house: House, live: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(streams, "RECHECK_S", 0.01)
+    monkeypatch.setattr(streams, "POLL_S", 0.01)
+    asked = asyncio.Event()
+
+    async def away(_: Any) -> Any:
+        asked.set()
+        raise OSError("the database is away")
+
+    async with asyncio.timeout(WAIT_S):
+        async with http.stream("GET", f"{house.ours.base}/events/stream", headers=house.ours.headers("read")) as answer:
+            told = events(answer)
+            await anext(told)
+            auth = live.app.state.services.auth
+            lookup = auth._lookup
+            auth._lookup = away
+            auth._cache.clear()
+            await asked.wait()
+            auth._lookup = lookup
+            assert (await send(http, house, "s1"), "notice") == (await anext(told))[1::-1]
+
+
+async def test_a_silent_stream_keeps_its_connection_alive(settings: Any, house: House, monkeypatch: Any) -> None:
+    monkeypatch.setattr(streams, "POLL_S", 0.01)
+    app = create_app(msgspec.structs.replace(settings, heartbeat_interval_s=0.02))
+    async with (
+        asyncio.timeout(WAIT_S),
+        serving(app) as live,
+        httpx.AsyncClient(base_url=live.url, timeout=WAIT_S) as http,
+        http.stream("GET", f"{house.ours.base}/events/stream", headers=house.ours.headers("read")) as answer,
+    ):
+        beats = 0
+        async for line in answer.aiter_lines():
+            beats += line == ": keep-alive"
+            if beats == 2:
+                break
