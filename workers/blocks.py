@@ -1,13 +1,15 @@
 """Blocks: runs of consecutive events, encoded once and carried as one message.
 
-A block is a msgpack list of `Stored` rows, exactly the columns Postgres keeps, so that the relay decodes nothing and
-whoever receives it reads it with the same mapper as a row read from the table.
+A block is a `Page` in msgpack: the columns of `crewkit.event` as Postgres keeps them, with streams, types and envelopes
+named once for all events that share them.  The relay decodes no event, and whoever receives a block reads it like a page
+that Postgres answered.  A payload of another form is no error for anybody: receivers then read the events from Postgres.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -17,8 +19,6 @@ BYTES_MAX = 512 * 1024  # bytes in one block; NATS refuses messages above 1 MB b
 FIRST = "Crewkit-First"
 LAST = "Crewkit-Last"
 LAST_ID = "Crewkit-Last-Id"
-_HEAD_BYTES = 5
-_ARRAY32 = b"\xdd"  # msgpack: an array whose length is the next four bytes
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -31,20 +31,81 @@ class Names(msgspec.Struct, frozen=True):
     bytes_max: int = 1024 * 1024 * 1024
 
 
-class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One row of `crewkit.event` with its stream's kind and id; `data` and `meta` are JSON, as bytes."""
+class Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A stream: whose it is, its stored id, and the name that was made from."""
 
-    position: int
     org_id: UUID
     stream_id: UUID
     kind: str
     id: str
-    version: int
-    type: str
-    event_id: UUID
-    recorded_at: datetime
-    data: bytes
-    meta: bytes
+
+
+class Page(msgspec.Struct, frozen=True, array_like=True, tag_field="format", tag="crewkit.block.2"):
+    """Consecutive events from position `first` on, as columns; `data` and `metas` are JSON, as bytes.
+
+    `stream`, `type` and `meta` are, per event, places in `streams`, `types` and `metas`.
+    """
+
+    first: int
+    streams: list[Named]
+    types: list[str]
+    metas: list[bytes]
+    stream: list[int]
+    type: list[int]
+    meta: list[int]
+    version: Sequence[int]
+    event_id: Sequence[UUID]
+    recorded_at: Sequence[datetime]
+    data: Sequence[bytes]
+
+    @property
+    def last(self) -> int:
+        """The position of the last event."""
+        return self.first + len(self.data) - 1
+
+    def part(self, start: int, stop: int) -> Page:
+        """The events from the `start`-th up to before the `stop`-th; the tables stay whole."""
+        return Page(
+            self.first + start,
+            self.streams,
+            self.types,
+            self.metas,
+            self.stream[start:stop],
+            self.type[start:stop],
+            self.meta[start:stop],
+            self.version[start:stop],
+            self.event_id[start:stop],
+            self.recorded_at[start:stop],
+            self.data[start:stop],
+        )
+
+
+EMPTY = Page(1, [], [], [], [], [], [], [], [], [], [])
+
+
+def page_of(records: Sequence[Iterable[Any]], names: Mapping[UUID, Named]) -> Page:
+    """Rows of `crewkit.event` (position, org_id, stream_id, version, type, event_id, recorded_at, data, meta) as columns.
+
+    Raises:
+        LookupError: an event's stream is not in `names`.
+        ValueError: the positions are not consecutive.
+    """
+    positions, _, stream_ids, versions, types, event_ids, recorded_at, data, metas = zip(*records, strict=True)
+    first: int = positions[0]
+    if positions[-1] - first != len(positions) - 1:
+        raise ValueError(f"{len(positions)} rows from position {first} to {positions[-1]}: the log has no gaps")
+    stream, streams = _places(stream_ids)
+    kind, kinds = _places(types)
+    meta, distinct = _places(metas)
+    named = [names[stream_id] for stream_id in streams]
+    return Page(first, named, kinds, distinct, stream, kind, meta, versions, event_ids, recorded_at, data)
+
+
+def _places(values: tuple[Any, ...]) -> tuple[list[int], list[Any]]:
+    """Each value's place among the distinct ones, and those in order of appearance."""
+    places: dict[Any, int] = {}
+    place = places.setdefault
+    return [place(value, len(places)) for value in values], list(places)
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -67,46 +128,30 @@ class Block(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
-_decoder = msgspec.msgpack.Decoder(list[Stored])
+_decoder = msgspec.msgpack.Decoder(Page)
 
 
-def _block(rows: Sequence[Stored], parts: Sequence[bytes]) -> Block:
-    payload = _ARRAY32 + len(parts).to_bytes(4) + b"".join(parts)
-    if len(payload) > BYTES_MAX:
-        payload = b""
-    return Block(rows[0].position, rows[-1].position, rows[-1].event_id, payload)
+def cut(page: Page) -> list[Block]:
+    """Blocks of a page, in order, each within `EVENTS_MAX` and `BYTES_MAX`."""
+    count = len(page.data)
+    if count == 0:
+        return []
+    if count == 1 or (count <= EVENTS_MAX and sum(map(len, page.data)) <= BYTES_MAX):
+        payload = _encode(page)
+        if len(payload) <= BYTES_MAX or count == 1:
+            return [Block(page.first, page.last, page.event_id[-1], payload if len(payload) <= BYTES_MAX else b"")]
+    middle = EVENTS_MAX if count > EVENTS_MAX else count // 2
+    return cut(page.part(0, middle)) + cut(page.part(middle, count))
 
 
-def cut(rows: Sequence[Stored]) -> list[Block]:
-    """Blocks of `rows`, in order, each within `EVENTS_MAX` and `BYTES_MAX`.
-
-    Raises:
-        ValueError: the positions are not consecutive.
-    """
-    if rows and rows[-1].position - rows[0].position != len(rows) - 1:
-        raise ValueError(
-            f"{len(rows)} rows from position {rows[0].position} to {rows[-1].position}: the log has no gaps"
-        )
-    blocks: list[Block] = []
-    start = 0
-    parts: list[bytes] = []
-    size = _HEAD_BYTES
-    for n, row in enumerate(rows):
-        part = _encode(row)
-        if parts and (len(parts) == EVENTS_MAX or size + len(part) > BYTES_MAX):
-            blocks.append(_block(rows[start:n], parts))
-            start, parts, size = n, [], _HEAD_BYTES
-        parts.append(part)
-        size += len(part)
-    if parts:
-        blocks.append(_block(rows[start:], parts))
-    return blocks
-
-
-def decode(payload: bytes) -> list[Stored]:
-    """The rows of a block, oldest first.
+def decode(payload: bytes) -> Page:
+    """The page in a block.
 
     Raises:
         msgspec.DecodeError: the payload is not a block.
     """
-    return _decoder.decode(payload) if payload else []
+    page = _decoder.decode(payload)
+    columns = (page.stream, page.type, page.meta, page.version, page.event_id, page.recorded_at)
+    if any(len(column) != len(page.data) for column in columns):
+        raise msgspec.DecodeError("the columns of a block have different lengths")
+    return page

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
 from asyncpg.pgproto.pgproto import UUID as FastUUID  # noqa: N811
 
-from domain.kernel import Stream
+from domain.kernel import Event, Stream
 from eventstore.database import Connection, Pool
 from eventstore.mapper import Mapper
 from eventstore.port import Meta, Recorded
-from workers.blocks import Stored
+from workers.blocks import EMPTY, Named, Page, page_of
 
 _PAGE = """
 SELECT position, org_id, stream_id, version, type, event_id, recorded_at, data, meta
@@ -22,7 +21,7 @@ SELECT position, org_id, stream_id, version, type, event_id, recorded_at, data, 
  ORDER BY position
  LIMIT $2
 """
-_NAMES = "SELECT stream_id, kind, id FROM crewkit.stream WHERE stream_id = ANY ($1::uuid[])"
+_NAMES = "SELECT stream_id, org_id, kind, id FROM crewkit.stream WHERE stream_id = ANY ($1::uuid[])"
 
 NAMES_MAX = 20_000  # stream names kept in memory
 ORGS_MAX = 10_000
@@ -30,36 +29,30 @@ METAS_MAX = 2_000  # decoded envelopes kept in memory: one request writes the sa
 
 
 class LogReader:
-    """Pages of rows.  Stream names are asked for once and remembered: a session's events come in crowds."""
+    """Pages of events.  Stream names are asked for once and remembered: a session's events come in crowds."""
 
     def __init__(self, source: Connection | Pool) -> None:
         self._source = source
-        self._names: dict[UUID, tuple[str, str]] = {}
+        self._names: dict[UUID, Named] = {}
 
-    async def page(self, after: int, limit: int) -> list[Stored]:
-        """Up to `limit` rows with position > `after`, oldest first.
+    async def page(self, after: int, limit: int) -> Page:
+        """Up to `limit` events with position > `after`, oldest first; `EMPTY` when there are none.
 
         Raises:
             LookupError: an event's stream has no row (the database was tampered with).
+            ValueError: positions are missing inside the page: the log has no gaps.
         """
         records = await self._source.fetch(_PAGE, after, limit)
         if not records:
-            return []
+            return EMPTY
         names = self._names
-        missing = {stream_id for record in records if (stream_id := record[2]) not in names}
-        if missing:
+        if missing := {record[2] for record in records}.difference(names):
             if len(names) + len(missing) > NAMES_MAX:
                 names.clear()
                 missing = {record[2] for record in records}
-            for stream_id, kind, ident in await self._source.fetch(_NAMES, list(missing)):
-                names[stream_id] = (kind, ident)
-        rows: list[Stored] = []
-        for position, org_id, stream_id, version, kind, event_id, recorded_at, data, meta in records:
-            name = names[stream_id]
-            rows.append(
-                Stored(position, org_id, stream_id, name[0], name[1], version, kind, event_id, recorded_at, data, meta)
-            )
-        return rows
+            for stream_id, org_id, kind, ident in await self._source.fetch(_NAMES, list(missing)):
+                names[stream_id] = Named(org_id, stream_id, kind, ident)
+        return page_of(records, names)
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -76,41 +69,119 @@ class Decoder:
     """Rows to events, by the store's mapper."""
 
     def __init__(self, mapper: Mapper) -> None:
-        self._decode = mapper.decode
+        self.decode = mapper.decode
+        self.types = mapper.types
         self._meta = msgspec.json.Decoder(Meta).decode
         self._metas: dict[bytes, Meta] = {}
         self._orgs: dict[UUID, UUID] = {}
 
-    def items(self, rows: Iterable[Stored]) -> list[Item]:
-        """The event of each row; one that cannot be decoded becomes `Broken` and does not hide its neighbours."""
-        return [self._item(row) for row in rows]
+    def meta(self, text: bytes) -> Meta:
+        """A decoded envelope.
 
-    def _item(self, row: Stored) -> Item:
+        Raises:
+            msgspec.ValidationError: it is none.
+        """
+        found = self._metas.get(text)
+        if found is None:
+            if len(self._metas) >= METAS_MAX:
+                self._metas.clear()
+            found = self._metas[text] = self._meta(text)
+        return found
+
+    def stream(self, named: Named) -> tuple[UUID, UUID, Stream]:
+        """Organization, stream id and name.
+
+        One object for one organization, of the driver's class: rows are looked up by it, and it hashes ten times faster.
+        """
+        org_id = self._orgs.get(named.org_id)
+        if org_id is None:
+            if len(self._orgs) >= ORGS_MAX:
+                self._orgs.clear()
+            org_id = self._orgs[named.org_id] = FastUUID(named.org_id.bytes)
+        return org_id, named.stream_id, Stream(named.kind, named.id)
+
+    def classes(self, reads: frozenset[type[Event]] | None) -> frozenset[str] | None:
+        """The types that `reads` names, as they are stored; None: all."""
+        if reads is None:
+            return None
+        return frozenset(tag for tag, event_type in self.types.items() if event_type in reads)
+
+
+class Items:
+    """The events of a page, each decoded when somebody who reads its type first asks for it."""
+
+    __slots__ = ("_decoder", "_memo", "_metas", "_streams", "page")
+
+    def __init__(self, page: Page, decoder: Decoder) -> None:
+        self.page = page
+        self._decoder = decoder
+        self._memo: list[Item | None] = [None] * len(page.data)
+        self._streams = [decoder.stream(named) for named in page.streams]
+        self._metas: list[Meta | None] = [None] * len(page.metas)
+
+    def wanted(self, start: int, stop: int, reads: Reads) -> list[Item]:
+        """The events from the `start`-th up to before the `stop`-th that `reads` is about.
+
+        One that cannot be decoded becomes `Broken` and does not hide its neighbours; so does one of an unknown type, since
+        nobody can say that it is not about it.
+        """
+        page, memo = self.page, self._memo
+        tags, known = reads.tags, self._decoder.types
+        if tags is not None:
+            wanted = [tag in tags or tag not in known for tag in page.types]
+            if True not in wanted:
+                return []
+            if False in wanted:
+                places = [n for n in range(start, stop) if wanted[page.type[n]]]
+            else:
+                places = list(range(start, stop))
+        else:
+            places = list(range(start, stop))
+        found: list[Item] = []
+        for n in places:
+            item = memo[n]
+            if item is None:
+                item = memo[n] = self._item(n)
+            if tags is None or page.types[page.type[n]] in tags or reads.wants(item):
+                found.append(item)
+        return found
+
+    def _item(self, n: int) -> Item:
+        page = self.page
+        position = page.first + n
         try:
-            meta = self._metas.get(row.meta)
+            org_id, stream_id, stream = self._streams[page.stream[n]]
+            place = page.meta[n]
+            meta = self._metas[place]
             if meta is None:
-                if len(self._metas) >= METAS_MAX:
-                    self._metas.clear()
-                meta = self._metas[row.meta] = self._meta(row.meta)
+                meta = self._metas[place] = self._decoder.meta(page.metas[place])
+            kind, data = page.types[page.type[n]], page.data[n]
             return Recorded(
-                position=row.position,
-                org_id=self._orgs.get(row.org_id) or self._org(row.org_id),
-                stream_id=row.stream_id,
-                stream=Stream(row.kind, row.id),
-                version=row.version,
-                type=row.type,
-                event_id=row.event_id,
-                recorded_at=row.recorded_at,
-                data=row.data,
+                position=position,
+                org_id=org_id,
+                stream_id=stream_id,
+                stream=stream,
+                version=page.version[n],
+                type=kind,
+                event_id=page.event_id[n],
+                recorded_at=page.recorded_at[n],
+                data=data,
                 meta=meta,
-                event=self._decode(row.type, row.data),
+                event=self._decoder.decode(kind, data),
             )
         except Exception as error:  # noqa: BLE001  whatever is wrong with one event is told at its position
-            return Broken(row.position, f"{type(error).__name__}: {error}")
+            return Broken(position, f"{type(error).__name__}: {error}")
 
-    def _org(self, org_id: UUID) -> UUID:
-        """One object for one organization, of the driver's class: rows are looked up by it, and it hashes ten times faster."""
-        if len(self._orgs) >= ORGS_MAX:
-            self._orgs.clear()
-        found = self._orgs[org_id] = FastUUID(org_id.bytes)
-        return found
+
+class Reads:
+    """Which events a projection is about, by class and as stored."""
+
+    __slots__ = ("_classes", "tags")
+
+    def __init__(self, classes: frozenset[type[Event]] | None, decoder: Decoder) -> None:
+        self._classes = classes
+        self.tags = decoder.classes(classes)
+
+    def wants(self, item: Item) -> bool:
+        """Whether it is about an item whose type alone does not say so: an old shape that was lifted, or a broken one."""
+        return isinstance(item, Broken) or self._classes is None or type(item.event) in self._classes

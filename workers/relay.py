@@ -9,6 +9,7 @@ refused.  A new term looks at the last message in the stream and goes on from th
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from typing import Any
@@ -35,6 +36,7 @@ LOCK_KEY = 0x637265776B690001  # "crewki", job 1
 PAGE_EVENTS = 2_000
 IN_FLIGHT_MAX = 8  # blocks published and not yet acknowledged
 POLL_S = 0.15
+GATHER_S = 0.02  # after a block: what is committed meanwhile is the next one, for blocks cost more than events
 STANDBY_S = 1.0  # between tries to become the active relay
 ACK_S = 5.0
 AGE_MAX_S = 24 * 3600.0
@@ -184,6 +186,7 @@ class Term:
         self._read = 0  # the last position that was published, acknowledged or not
         self._sequence = 0  # the stream sequence of the block published last
         self._in_flight: deque[tuple[Block, asyncio.Future[PubAck]]] = deque()
+        self._published_s = -math.inf  # monotonic time of the last block
 
     async def begin(self) -> None:
         """Take an epoch, make the stream fit, and find where to go on."""
@@ -223,17 +226,10 @@ class Term:
         """Publish until told to stop or until the connection is lost; always ends with nothing in flight."""
         try:
             while not self._stop.is_set() and not self._lost.is_set():
-                self._wake.clear()
-                rows = await self._log.page(self._read, PAGE_EVENTS)
-                if not rows and not self._in_flight:
-                    await wait_any(POLL_S, self._wake, self._lost, self._stop)
-                    continue
-                for block in cut(rows):
-                    while len(self._in_flight) >= IN_FLIGHT_MAX:
-                        await self._settle()
-                    await self._publish(block)
-                while self._in_flight and len(rows) < PAGE_EVENTS:
-                    await self._settle()
+                pause_s = self._published_s + GATHER_S - time.monotonic()
+                if pause_s > 0:
+                    await wait_any(pause_s, self._lost, self._stop)
+                await self._carry()
             while self._in_flight:
                 await self._settle()
         finally:
@@ -243,6 +239,24 @@ class Term:
             self._in_flight.clear()
         if self._lost.is_set():
             raise nats.errors.ConnectionClosedError
+
+    async def _carry(self) -> None:
+        """Publish the next page, or wait for one."""
+        self._wake.clear()
+        page = await self._log.page(self._read, PAGE_EVENTS)
+        count = len(page.data)
+        if count == 0 and not self._in_flight:
+            await wait_any(POLL_S, self._wake, self._lost, self._stop)
+            return
+        for block in cut(page):
+            while len(self._in_flight) >= IN_FLIGHT_MAX:
+                await self._settle()
+            await self._publish(block)
+        if count == PAGE_EVENTS:
+            self._published_s = -math.inf  # there is more already
+            return
+        while self._in_flight:
+            await self._settle()
 
     async def _publish(self, block: Block) -> None:
         headers = {
@@ -254,6 +268,7 @@ class Term:
             self._names.events, block.payload, wait_stall=ACK_S, stream=self._names.stream, headers=headers
         )
         self._in_flight.append((block, future))
+        self._published_s = time.monotonic()
         self._read = block.last
         self._sequence += 1
 

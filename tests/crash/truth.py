@@ -35,7 +35,7 @@ async def establish(environ: Mapping[str, str]) -> Truth:
         shop = await stack.enter_async_context(workshop(settings, 1))
         bound = [(projection, projection.bound(shop.texts), Rows()) for projection in found_projections()]
         after = 0
-        while page := await shop.source().read(after, PAGE_EVENTS):
+        while page := (await shop.source().read(after, PAGE_EVENTS)).items:
             events = [item for item in page if isinstance(item, Recorded)]
             assert len(events) == len(page), "an event of an unknown type"
             await shop.texts.prepare(events)

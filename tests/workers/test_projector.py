@@ -12,10 +12,11 @@ import msgspec
 import nats
 import pytest
 
-from domain.sessions.events import SessionStarted
+from domain.kernel import Event
+from domain.sessions.events import SessionEnded, SessionStarted, SessionTimedOut
 from eventstore.port import Recorded
 from eventstore.settings import Settings
-from projections.base import Rows
+from projections.base import Projection, Rows, Table
 from tests.workers.tally import (
     DDL,
     ORG,
@@ -112,8 +113,8 @@ async def test_every_block_delivered_three_times_and_backwards_changes_nothing(
         for _ in range(6):
             before = await log.store.head()
             head = await log.add(50)
-            rows = await LogReader(log.store.pool).page(before, 50)
-            blocks = [block for start in range(0, 50, 7) for block in cut(rows[start : start + 7])]
+            page = await LogReader(log.store.pool).page(before, 50)
+            blocks = [block for start in range(0, 50, 7) for block in cut(page.part(start, start + 7))]
             for block in [*blocks, *reversed(blocks), *blocks]:
                 await js.publish(names.events, block.payload, headers=block.headers)
         await log.reached(head)
@@ -130,8 +131,8 @@ async def test_blocks_of_another_log_are_not_believed(log: Log, settings: Settin
     js = client.jetstream()
     await js.add_stream(name=names.stream, subjects=[names.events], max_bytes=names.bytes_max)
     await log.add(20)
-    rows = await LogReader(log.store.pool).page(0, 20)
-    forged = cut([msgspec.structs.replace(row, position=row.position + 20) for row in rows])[0]
+    page = await LogReader(log.store.pool).page(0, 20)
+    forged = cut(msgspec.structs.replace(page, first=21))[0]
     async with running(run_projector(settings, names=names, wanted=[tally()])):
         await log.reached(20)
         await js.publish(names.events, forged.payload, headers=forged.headers)
@@ -150,6 +151,58 @@ async def test_two_instances_at_once_are_safe(log: Log, settings: Settings) -> N
             head = await log.add(53)
         await log.reached(head)
     assert await log.stored() == await log.folded()
+
+
+def _about(name: str, *reads: type[Event]) -> Projection:
+    """A projection that is about few of the events."""
+    table = Table(name, TALLY.row, TALLY.key)
+
+    def fold(rows: Rows, recorded: Recorded) -> None:
+        row = rows.get(table, (recorded.org_id, recorded.stream.id))
+        row = row or TALLY.row(org_id=recorded.org_id, session_id=recorded.stream.id)
+        row.events += 1
+        rows.put(table, row)
+
+    return Projection(
+        name,
+        1,
+        tables=(table,),
+        ddl=DDL.replace("tally__", f"{name}__"),
+        touches=lambda recorded: [(table, (recorded.org_id, recorded.stream.id))],
+        fold=fold,
+        reads=reads,
+    )
+
+
+async def test_those_with_nothing_to_fold_pass_together_and_fold_what_they_are_about(
+    log: Log, settings: Settings
+) -> None:
+    names = fresh_names()
+    wanted = [tally(), _about("ends", SessionEnded), _about("silence", SessionTimedOut)]
+    works = [run_projector(settings, names=names, wanted=wanted) for _ in range(2)]
+    await log.add(50)
+    async with running(run_relay(settings, names), *works):
+        for n in range(10):
+            await log.add(53)
+            head = await log.end(f"s{n % 3}")
+        for name in ("tally", "ends", "silence"):
+            await log.reached(head, name)
+    assert await log.stored() == await log.folded()
+    assert [(row.session_id, row.events) for row in await log.stored("ends")] == [("s0", 4), ("s1", 3), ("s2", 3)]
+    assert await log.stored("silence") == []
+
+
+async def test_an_unknown_type_stops_also_those_that_pass(log: Log, alone: Settings) -> None:
+    """Nobody can say that they are not about it."""
+    await log.add(10)
+    alien = await log.alien()
+    await log.add(10)
+    async with running(run_projector(alone, wanted=[_about("silence", SessionTimedOut)])):
+        await log.has_status("failed", "silence")
+        found = await log.checkpoint("silence")
+        assert (found["position"], found["failed_position"]) == (alien - 1, alien)
+        await skip(alone, "silence", alien, "written by a newer program")
+        await log.reached(21, "silence")
 
 
 # Cut off in the middle of connecting, the clients leave their sockets to the collector.
@@ -224,8 +277,6 @@ async def test_a_fold_that_fails_stops_visibly_and_the_others_go_on(log: Log, al
 
 def _renamed(projection: Any, table: str) -> Any:
     """The same projection on tables of another name."""
-    from projections.base import Projection, Table  # noqa: PLC0415
-
     other = Table(table, TALLY.row, TALLY.key)
 
     def fold(rows: Rows, recorded: Recorded) -> None:

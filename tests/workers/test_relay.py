@@ -12,8 +12,9 @@ from nats.js import JetStreamContext
 
 from eventstore.database import connect_pool
 from eventstore.settings import Settings
+from tests.workers.pages import Row, rows_in, rows_of
 from tests.workers.tally import Log, fresh_names, open_log, running, settings_for, until
-from workers.blocks import LAST, Names, Stored, decode
+from workers.blocks import LAST, Names
 from workers.log import LogReader
 from workers.relay import LOCK_KEY, PAGE_EVENTS, run_relay
 
@@ -31,15 +32,15 @@ def settings(postgres_url: str, nats_url: str, tmp_path: Path) -> Settings:
     return settings_for(postgres_url, nats_url, tmp_path)
 
 
-async def published(nats_url: str, names: Names) -> list[Stored]:
+async def published(nats_url: str, names: Names) -> list[Row]:
     """Everything in the stream, in its order."""
     client = await nats.connect(nats_url)
     try:
         js: JetStreamContext = client.jetstream()
         state = (await js.stream_info(names.stream)).state
-        rows: list[Stored] = []
+        rows: list[Row] = []
         for sequence in range(state.first_seq, state.last_seq + 1):
-            rows += decode((await js.get_msg(names.stream, seq=sequence)).data or b"")
+            rows += rows_in([(await js.get_msg(names.stream, seq=sequence)).data or b""])
         return rows
     finally:
         await client.close()
@@ -54,7 +55,7 @@ async def test_everything_is_published_once_in_order(log: Log, settings: Setting
         await log.relayed(head)
     rows = await published(nats_url, names)
     assert [row.position for row in rows] == list(range(1, head + 1))
-    assert rows == await LogReader(log.store.pool).page(0, head)
+    assert rows == rows_of(await LogReader(log.store.pool).page(0, head))
 
 
 async def test_a_log_that_ends_with_a_full_page_is_settled(log: Log, settings: Settings) -> None:

@@ -100,7 +100,7 @@ async def stored(shop: Workshop) -> Tables:
 async def folded(shop: Workshop) -> Tables:
     """The log folded event by event, without the runtime."""
     projection, rows, after = PROJECTION.bound(shop.texts), Rows(), 0
-    while page := await shop.source().read(after, 500):
+    while page := (await shop.source().read(after, 500)).items:
         events = [item for item in page if isinstance(item, Recorded)]
         await shop.texts.prepare(events)
         for recorded in events:

@@ -27,6 +27,7 @@ from workers.projector import control
 from workers.projector.control import RUNNING, Refused
 from workers.projector.engine import OpenedTexts
 from workers.projector.feed import Feed
+from workers.projector.passing import Passing
 from workers.projector.runner import MovedError, Runner, Source, StoppedError, make_runner
 from workers.projector.window import Window
 
@@ -56,10 +57,11 @@ class Workshop:
         self.decoder = Decoder(Mapper(self.ring))
         self.texts = OpenedTexts(self.ring)
         self.window = Window(self.decoder)
+        self.passing = Passing(pool)
 
-    def source(self) -> Source:
-        """A reader of the log."""
-        return Source(self.pool, self.decoder, self.window)
+    def source(self, projection: Projection | None = None) -> Source:
+        """A reader of what a projection is about; of everything without one."""
+        return Source(self.pool, self.decoder, self.window, projection.reads if projection else None)
 
     async def is_ours(self, position: int, event_id: str) -> bool:
         """Whether the log has this event at this position."""
@@ -80,9 +82,11 @@ async def workshop(settings: Settings, count: int) -> AsyncGenerator[Workshop]:
         max_size=CONNECTIONS_PER_PROJECTION * count + 1,
         synchronous_commit="off",
     )
+    shop = Workshop(pool, settings)
     try:
-        yield Workshop(pool, settings)
+        yield shop
     finally:
+        await shop.passing.close()
         await close_pool(pool)
 
 
@@ -146,7 +150,7 @@ class Host:
             await control.fail(pool, name, found.generation, found.position, found.position + 1, str(error))
             raise
         log.info("projector.running", projection=name, generation=found.generation, position=found.position)
-        source, wake = self._shop.source(), asyncio.Event()
+        source, wake = self._shop.source(projection), asyncio.Event()
         self._shop.window.listeners.add(wake)
         running, looked_s = found.status == RUNNING, time.monotonic()
         try:
@@ -173,13 +177,16 @@ class Host:
 
     async def _step(self, runner: Runner, source: Source, name: str, wake: asyncio.Event, stop: asyncio.Event) -> bool:
         """Fold what is there, or wait for more; False when the checkpoint must be looked at."""
-        items = await source.after(runner.position, runner.limit)
-        if not items:
+        run = await source.after(runner.position, runner.limit)
+        if run.last == runner.position:
             quick = not self._feed.alive or time.monotonic() - source.gap_filled_s < QUICK_S
             await wait_any(POLL_ALONE_S if quick else POLL_S, wake, stop)
             return True
         try:
-            await runner.take(items)
+            if run.items:
+                await runner.take(run)
+            else:
+                await runner.skim(run, self._shop.passing)
         except MovedError:
             log.info("projector.moved", projection=name, position=runner.position)
             await wait_any(CONTENTION_S, stop)
@@ -214,7 +221,7 @@ async def _fill(shop: Workshop, projection: Projection, stop: asyncio.Event, *, 
         return None
     generation, position = started
     runner = await make_runner(shop.pool, projection, generation, position, shop.texts, silent, filling=True)
-    source = shop.source()
+    source = shop.source(projection)
     try:
         while not stop.is_set():
             while not stop.is_set() and await runner.fill(source):

@@ -14,15 +14,17 @@ import msgspec
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from domain.kernel import Event
 from eventstore.database import Connection, Pool
 from eventstore.port import Recorded
 from projections.base import Projection
 from projections.tables import describe_all
 from workers.lifecycle import discard
-from workers.log import Broken, Decoder, Item, LogReader
+from workers.log import Broken, Decoder, Items, LogReader, Reads
 from workers.projector import control
 from workers.projector.engine import ROWS_MAX, Engine, FoldError, OpenedTexts, notices_of
-from workers.projector.window import Window
+from workers.projector.passing import Passing
+from workers.projector.window import Run, Window
 
 log = structlog.get_logger("projector")
 
@@ -70,35 +72,50 @@ def _is_lost(connection: PoolConnectionProxy[asyncpg.Record]) -> bool:
         return True
 
 
-class Source:
-    """Where events come from: the window where it has the next one, else Postgres.  The same items either way."""
+def sound(run: Run) -> tuple[list[Recorded], Broken | None]:
+    """The events before the first broken one, and that one."""
+    events: list[Recorded] = []
+    for item in run.items:
+        if isinstance(item, Broken):
+            return events, item
+        events.append(item)
+    return events, None
 
-    def __init__(self, pool: Pool, decoder: Decoder, window: Window) -> None:
+
+class Source:
+    """Where a projection's events come from: the window where it has the next one, else Postgres.  The same either way."""
+
+    def __init__(self, pool: Pool, decoder: Decoder, window: Window, reads: frozenset[type[Event]] | None) -> None:
         self._reader = LogReader(pool)
         self._decoder = decoder
         self._window = window
+        self._reads = Reads(reads, decoder)
         self.gap_filled_s = -math.inf  # monotonic time of the last answer from Postgres, if none came by NATS since
 
-    async def after(self, position: int, limit: int) -> list[Item]:
-        """Up to `limit` consecutive items that follow `position`; empty when there are none yet."""
-        if items := self._window.after(position, limit):
+    async def after(self, position: int, limit: int) -> Run:
+        """Up to `limit` consecutive events that follow `position`; none when there are none yet."""
+        run = self._window.after(position, limit, self._reads)
+        if run.last > position:
             self.gap_filled_s = -math.inf
-            return items
-        items = await self.read(position, limit)
-        if items:
+            return run
+        run = await self.read(position, limit)
+        if run.last > position:
             self.gap_filled_s = time.monotonic()
-        return items
+        return run
 
-    async def read(self, position: int, limit: int) -> list[Item]:
+    async def read(self, position: int, limit: int) -> Run:
         """The same from Postgres.
 
         Raises:
             RuntimeError: the log has a hole, which cannot be.
         """
-        items = self._decoder.items(await self._reader.page(position, limit))
-        if items and items[0].position != position + 1:
+        page = await self._reader.page(position, limit)
+        count = len(page.data)
+        if count == 0:
+            return Run([], position)
+        if page.first != position + 1:
             raise RuntimeError(f"position {position + 1} is missing from the log")
-        return items
+        return Run(Items(page, self._decoder).wanted(0, count, self._reads), page.last)
 
 
 class Runner:
@@ -125,30 +142,26 @@ class Runner:
         self.limit = BATCH_EVENTS_MAX
         self._careful_until = 0  # while filling: something before this position failed, go in small steps
         self._tried = 0
-        self._ahead: tuple[int, asyncio.Task[list[Item]]] | None = None
+        self._ahead: tuple[int, asyncio.Task[Run]] | None = None
 
     def reset(self, position: int) -> None:
         """Start over from `position` as the database has it."""
         self._engine.forget()
         self.position = position
 
-    async def take(self, items: Sequence[Item]) -> None:
-        """Fold and commit the items that follow the checkpoint.  After a failure fewer are taken next time.
+    async def take(self, run: Run) -> None:
+        """Fold and commit what follows the checkpoint.  After a failure fewer are taken next time.
 
         Raises:
             MovedError: the checkpoint has moved; `reset` first.
-            StoppedError: the first item fails for good.
+            StoppedError: the first event fails for good.
         """
         started_s = time.monotonic()
-        events: list[Recorded] = []
-        for item in items:
-            if isinstance(item, Broken):
-                break
-            events.append(item)
-        if not events:
-            broken = items[0]
-            await self._failed(broken.position, getattr(broken, "error", ""))
-        last = events[-1].position
+        events, broken = sound(run)
+        last = run.last if broken is None else broken.position - 1
+        if broken is not None and last == self.position:
+            await self._failed(broken.position, broken.error)
+        count = last - self.position
         try:
             await self._engine.fold(events, self._held)
             written = await self._commit(last, bulk=False)
@@ -156,7 +169,7 @@ class Runner:
             self._engine.forget()
             if isinstance(error, MovedError) or is_transient(error, self._held):
                 raise
-            await self._narrow(len(events), error)
+            await self._narrow(count, error)
             return
         self.limit = min(self.limit * 2, BATCH_EVENTS_MAX)
         await self._announce(self._projection.name, last, notices_of(self._projection, events))
@@ -168,6 +181,18 @@ class Runner:
             rows=written,
             ms=round((time.monotonic() - started_s) * 1000, 1),
         )
+
+    async def skim(self, run: Run, passing: Passing) -> None:
+        """Go past events that the projection is not about.
+
+        Raises:
+            MovedError: the checkpoint has moved; `reset` first.
+        """
+        name = self._projection.name
+        if not await passing.move(name, self.generation, self.position, run.last):
+            raise MovedError(f"{name} moved from {self.position}")
+        self.position = run.last
+        self.limit = min(self.limit * 2, BATCH_EVENTS_MAX)
 
     async def _commit(self, position: int, *, bulk: bool) -> int:
         written = self._engine.changed
@@ -219,23 +244,23 @@ class Runner:
             MovedError, StoppedError: as `take`.
         """
         if self.position < self._careful_until:
-            items = await source.read(self.position, self.limit)
+            run = await source.read(self.position, self.limit)
             before = self.position
-            if items:
-                await self.take(items)
-            return max(1, self.position - before) if items else 0
+            if run.last == before:
+                return 0
+            await self.take(run)
+            return max(1, self.position - before)
         last, count = self.position, 0
         try:
             while count < CHUNK_EVENTS and self._engine.changed < CHUNK_ROWS:
-                items = await self._page(source, last)
-                events = [item for item in items if not isinstance(item, Broken)]
-                if len(events) < len(items):
-                    broken = next(item for item in items if isinstance(item, Broken))
+                run = await self._page(source, last)
+                events, broken = sound(run)
+                if broken is not None:
                     raise FoldError(broken.position, broken.error)  # noqa: TRY301
-                if not events:
+                if run.last == last:
                     break
                 await self._engine.fold(events, self._held)
-                last, count = events[-1].position, count + len(events)
+                last, count = run.last, count + run.last - last
             if count:
                 await self._commit(last, bulk=True)
         except Exception as error:
@@ -247,19 +272,18 @@ class Runner:
         log.debug("projector.filled", projection=self._projection.name, position=last, events=count)
         return count
 
-    async def _page(self, source: Source, after: int) -> list[Item]:
+    async def _page(self, source: Source, after: int) -> Run:
         """The page after a position, with the next one already on its way: Postgres reads while we fold."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == after:
-            items = await ahead[1]
+            run = await ahead[1]
         else:
             if ahead is not None:
                 await discard(ahead[1])
-            items = await source.read(after, PAGE_EVENTS)
-        if len(items) == PAGE_EVENTS:
-            last = items[-1].position
-            self._ahead = (last, asyncio.create_task(source.read(last, PAGE_EVENTS)))
-        return items
+            run = await source.read(after, PAGE_EVENTS)
+        if run.last - after == PAGE_EVENTS:
+            self._ahead = (run.last, asyncio.create_task(source.read(run.last, PAGE_EVENTS)))
+        return run
 
     async def close(self) -> None:
         """Drop a page that is on its way and give the connection back."""
@@ -287,9 +311,9 @@ class Runner:
             if ahead > FLIP_EVENTS_MAX:
                 return False
             if ahead > 0:
-                items = await source.read(self.position, ahead)
-                events = [item for item in items if not isinstance(item, Broken)]
-                if len(events) < ahead:
+                run = await source.read(self.position, ahead)
+                events, broken = sound(run)
+                if broken is not None or run.last < self.position + ahead:
                     return False  # the filling stops at it visibly
                 await self._engine.fold(events, connection)
                 await self._write(connection, self.position + ahead, bulk=False)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 
 import msgspec
 
 from workers.blocks import decode
-from workers.log import Decoder, Item
+from workers.log import Decoder, Item, Items, Reads
 
 BYTES_MAX = 4 * 1024 * 1024  # of encoded blocks; whoever falls further behind reads Postgres
 
 
+class Run(msgspec.Struct, frozen=True):
+    """What follows a position: those of the events up to `last` that somebody asked for, or nothing yet."""
+
+    items: list[Item]
+    last: int
+
+
 class _Held:
-    """One block, decoded when the first projection asks for it."""
+    """One block, looked into when the first projection asks for it."""
 
     __slots__ = ("first", "items", "last", "payload", "size")
 
@@ -23,14 +31,14 @@ class _Held:
         self.last = last
         self.payload = payload
         self.size = len(payload)
-        self.items: list[Item] | None = None
+        self.items: Items | None = None
 
 
 class Window:
     """A bounded run of blocks in order.  It may have holes and may be empty: Postgres fills what it lacks."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+        self.decoder = decoder
         self._blocks: deque[_Held] = deque()
         self._bytes = 0
         self.listeners: set[asyncio.Event] = set()
@@ -50,31 +58,31 @@ class Window:
         for listener in self.listeners:
             listener.set()
 
-    def after(self, position: int, limit: int) -> list[Item]:
-        """Up to `limit` consecutive events that follow `position`; empty when the next one is not here."""
+    def after(self, position: int, limit: int, reads: Reads) -> Run:
+        """Up to `limit` consecutive events that follow `position`, of which those that `reads` is about are decoded."""
         start = len(self._blocks)
         for block in reversed(self._blocks):  # readers are near the end
             if block.last <= position:
                 break
             start -= 1
         found: list[Item] = []
-        expected = position + 1
+        passed, end = position, position + limit
         for n in range(start, len(self._blocks)):
             block = self._blocks[n]
-            if block.first > expected or len(found) >= limit:
+            if block.first > passed + 1 or passed >= end or (items := self._items(block)) is None:
                 break
-            found += self._items(block)[expected - block.first :]
-            expected = block.last + 1
-        return found[:limit]
+            stop = min(block.last, end)
+            found += items.wanted(passed + 1 - block.first, stop + 1 - block.first, reads)
+            passed = stop
+        return Run(found, passed)
 
-    def _items(self, block: _Held) -> list[Item]:
-        if block.items is None:
-            try:
-                items = self._decoder.items(decode(block.payload))
-            except msgspec.DecodeError:
-                items = []
-            whole = [item.position for item in items] == list(range(block.first, block.last + 1))
-            block.items = items if whole else []  # a block that is not what it says it is: read Postgres
+    def _items(self, block: _Held) -> Items | None:
+        """None for a block that is not what it says it is: read Postgres."""
+        if block.items is None and block.payload:
+            with contextlib.suppress(msgspec.DecodeError):
+                page = decode(block.payload)
+                if (page.first, page.last) == (block.first, block.last):
+                    block.items = Items(page, self.decoder)
             block.payload = b""
         return block.items
 
