@@ -19,6 +19,7 @@ from eventstore.settings import load
 from schemas.sessions import (
     Cost,
     LlmSessionDetail,
+    ProcessUse,
     SessionDetail,
     SessionPage,
     SessionSummary,
@@ -237,6 +238,8 @@ def _conversation(root: Tree, one: LlmSessionDetail) -> None:
     branch.add(Text(", ".join(f"{count} {name}" for count, name in told if count) or "nothing happened yet"))
     branch.add(Text(f"tokens: {tokens(one.tokens)}"))
     branch.add(Text(_items(one)))
+    if one.process is not None:
+        branch.add(Text(_process(one.process)))
     complete = one.cost.complete or one.cost.cost_usd_micros is None
     branch.add(Text(f"cost: {money(one.cost.cost_usd_micros, complete=complete)} ({one.cost.reason})"))
     if one.lines.added or one.lines.removed:
@@ -257,6 +260,16 @@ def _conversation(root: Tree, one: LlmSessionDetail) -> None:
     if one.unknown_kinds:
         kinds = ", ".join(f"{kind} × {count}" for kind, count in sorted(one.unknown_kinds.items()))
         branch.add(Text(f"records of kinds this version does not know: {kinds}"))
+
+
+def _process(one: ProcessUse) -> str:
+    told: list[str] = []
+    if one.cpu_peak_percent is not None:
+        told.append(f"cpu {one.cpu_mean_percent:.0f} % (peak {one.cpu_peak_percent:.0f} %)")
+    if one.memory_peak_bytes is not None:
+        mean, peak = ((value or 0) / 2**20 for value in (one.memory_mean_bytes, one.memory_peak_bytes))
+        told.append(f"memory {mean:,.0f} MiB (peak {peak:,.0f} MiB)")
+    return f"process: {', '.join(told)}, {one.measurements} measurements"
 
 
 def _items(one: LlmSessionDetail) -> str:

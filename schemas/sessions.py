@@ -166,6 +166,16 @@ class ConsolidatedItems(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
 
 
+class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent's process used, as ProcessMetrics hooks measured it; 100 percent is one processor, null: not told."""
+
+    measurements: int
+    cpu_peak_percent: float | None = None
+    cpu_mean_percent: float | None = None
+    memory_peak_bytes: int | None = None
+    memory_mean_bytes: int | None = None
+
+
 class LlmSessionDetail(msgspec.Struct, frozen=True, kw_only=True):
     """One agent conversation.  `facts` counts stored records by channel, `unknown_kinds` those we cannot read yet.
 
@@ -204,6 +214,7 @@ class LlmSessionDetail(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, int]
     unknown_kinds: dict[str, int]
     clock_skew_ms: int
+    process: ProcessUse | None = None
     stream_status: str = "inactive"
     consolidated: ConsolidatedItems = ConsolidatedItems()
 

@@ -192,6 +192,13 @@ class Counted(Observation, frozen=True, kw_only=True):
     amount: int
 
 
+class ProcessMeasured(Observation, frozen=True, kw_only=True):
+    """How much the agent's process used at one moment: thousandths of a processor, bytes of memory; None: not told."""
+
+    cpu_millicores: int | None = None
+    memory_bytes: int | None = None
+
+
 class TotalsStated(Observation, frozen=True, kw_only=True):
     """The agent's own cumulative totals (Claude's `cost-state`); the newest one of a session counts."""
 
@@ -234,6 +241,7 @@ Seen: TypeAlias = (
     | ModelSwitched
     | LinesChanged
     | Counted
+    | ProcessMeasured
     | TotalsStated
     | TitleGiven
     | DirectoryChanged

@@ -57,7 +57,8 @@ HOOK: Final[Whitelist] = {
         "duration_ms is_interrupt stop_hook_active reason trigger index final expansion_type command_name command_source "
         "memory_type load_reason notification_type event from_model to_model requested_model context_tokens "
         "prompt_cache_warm cache_ttl estimated_cache_write_usd pricing seconds_since_last_response "
-        "prompt_cache_likely_expired mcp_server_name mode action elicitation_id timestamp exit_code"
+        "prompt_cache_likely_expired mcp_server_name mode action elicitation_id timestamp exit_code "
+        "pid cpu_percent memory_bytes"
     ),
     "effort": leaves("level"),
     "mcp_server": leaves("name source"),

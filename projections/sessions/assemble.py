@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from projections.sessions.merge import smaller
+from projections.sessions.process import use_of
 from projections.sessions.reconcile import add_costs, add_lines, cost_of, lines_of
 from projections.sessions.tables import LlmSessionRow, SessionRow, SubagentRow
 from projections.sessions.totals import CallTotals, micros, plus, tokens_of
@@ -167,6 +168,7 @@ def llm_detail(llm: LlmSessionRow, session: SessionRow, parts: Parts) -> LlmSess
             name.removeprefix(UNKNOWN): n for name, n in parts.tallies.get(key, {}).items() if name.startswith(UNKNOWN)
         },
         clock_skew_ms=llm.clock_skew_ms,
+        process=use_of(parts.tallies.get(key, {})),
     )
 
 

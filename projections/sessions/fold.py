@@ -28,7 +28,7 @@ from domain.sessions.events import (
 from domain.sessions.observations import Seen
 from eventstore.port import Recorded
 from projections.base import Key, Projection, Rows, Services, Table
-from projections.sessions import calls, turns
+from projections.sessions import calls, process, turns
 from projections.sessions.calls import Pricing
 from projections.sessions.life import fold_life
 from projections.sessions.merge import ident, larger, newest, short, smaller
@@ -53,7 +53,7 @@ Touch: TypeAlias = tuple[Table[Any], Key]
 Observe: TypeAlias = Callable[[ChannelFact], list[Seen]]
 Open: TypeAlias = Callable[[Recorded], dict[str, Any] | None]
 
-VERSION = 1
+VERSION = 2
 MEMO_EVENTS_MAX = 8_192  # readings kept between `touches` and `fold`; more only costs reading again
 CHANNELS: dict[type, str] = {HookRecorded: HOOK, TelemetryRecorded: TELEMETRY, TranscriptRecorded: TRANSCRIPT}
 # Surroundings and totals are no activity: lines without a time (cost-state, a subagent's meta) carry that of their import.
@@ -253,6 +253,10 @@ def _touch_tally(found: list[Touch], seen: Any, recorded: Recorded, lid: str) ->
         found.append((TALLY, (recorded.org_id, lid, counted[0], counted[1] or channel)))
 
 
+def _touch_process(found: list[Touch], seen: Any, recorded: Recorded, lid: str) -> None:
+    found += [(TALLY, key) for key in process.touched((recorded.org_id, lid), seen)]
+
+
 # The rows that one observation may change, beside those of its conversation and session.
 TOUCHES: dict[type, Callable[[list[Touch], Any, Recorded, str], None]] = {
     seen_.ToolCalled: _touch_tool,
@@ -268,6 +272,7 @@ TOUCHES: dict[type, Callable[[list[Touch], Any, Recorded, str], None]] = {
     seen_.ModelFailed: _touch_tally,
     seen_.Compacted: _touch_tally,
     seen_.Counted: _touch_tally,
+    seen_.ProcessMeasured: _touch_process,
     seen_.Unknown: _touch_tally,
 }
 

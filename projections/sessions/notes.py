@@ -9,6 +9,7 @@ from domain.sessions import observations as seen_
 from domain.sessions.observations import Seen
 from projections.sessions import calls, turns
 from projections.sessions.merge import bounded, ident, larger, newest, short, smaller
+from projections.sessions.process import fold_process
 from projections.sessions.tables import TALLY, TallyRow
 from projections.sessions.work import Work
 
@@ -146,5 +147,6 @@ HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     seen_.LinesChanged: _lines,
     seen_.Counted: _counted,
     seen_.TotalsStated: _totals,
+    seen_.ProcessMeasured: fold_process,
     seen_.Unknown: _tally,
 }

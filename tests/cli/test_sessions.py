@@ -111,11 +111,22 @@ async def test_show_is_a_tree_with_every_source_of_cost(recorded: Desk) -> None:
         f"transcript  ${total():.6f}", "telemetry   not told", "Reconciliation: ",
     ):  # fmt: skip
         assert piece in shown, piece
+    assert "items: streaming" in shown
+    assert "process: " not in shown
     told = json.loads((await recorded.run("sessions", "show", SESSION, "--json")).stdout)
     assert told["session"]["id"] == SESSION
     assert told["cost"]["sources"]["transcript_usd_micros"] == round(total() * 1_000_000)
     assert told["cost"]["sources"]["telemetry_usd_micros"] is None
     assert len(told["llm_sessions"][0]["subagents"]) == 1
+
+
+async def test_show_tells_what_the_process_used(desk: Desk) -> None:
+    for number, (cpu, memory) in enumerate([(20.0, 100 * 2**20), (140.0, 300 * 2**20)]):
+        payload = hook("s1", "ProcessMetrics", cpu_percent=cpu, memory_bytes=memory)
+        await desk.send("/events", json.dumps([{"payload": payload, "id": f"m{number}"}]).encode())
+    shown = (await desk.run("sessions", "show", "s1")).stdout
+    assert "process: cpu 80 % (peak 140 %), memory 200 MiB (peak 300 MiB), 2 measurements" in shown
+    assert "records of kinds" not in shown
 
 
 @pytest.mark.parametrize("arguments", [("tail", "going", "--count", "2"), ("tail", "--count", "2")])

@@ -16,6 +16,7 @@ from domain.sessions.observations import (
     ModelFailed,
     ModelSwitched,
     PermissionDecided,
+    ProcessMeasured,
     PromptSubmitted,
     RunStarted,
     SourceSeen,
@@ -284,6 +285,27 @@ def test_numbers_told_as_text_are_numbers() -> None:
     assert isinstance(called, ModelCalled)
     assert called.tokens == Tokens(input=12, output=97, cache_write_5m=3000, cache_write_1h=1000)
     assert (called.reported_pico_usd, called.duration_ms, called.ttft_ms) == (21_988_000_000, 41, None)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"cpu_percent": 37.5, "memory_bytes": 4096}, (375, 4096)),
+        ({"cpu_percent": 400}, (4000, None)),
+        ({"memory_bytes": 4096.4}, (None, 4096)),
+        ({"cpu_percent": -1, "memory_bytes": 1}, (None, 1)),
+    ],
+)
+def test_a_process_is_measured_by_what_is_told(told: dict[str, Any], expected: tuple[int | None, int | None]) -> None:
+    for agent in ("claude", "codex", "gemini", "other"):
+        [one] = seen(hook("ProcessMetrics", agent=agent, pid=7, **told))
+        assert isinstance(one, ProcessMeasured)
+        assert (one.cpu_millicores, one.memory_bytes) == expected
+
+
+@pytest.mark.parametrize("cpu", [None, "a lot", True, float("inf"), float("nan"), 1e300, [1]])
+def test_a_measurement_that_says_nothing_counts_nothing(cpu: Any) -> None:
+    assert seen(hook("ProcessMetrics", cpu_percent=cpu)) == []
 
 
 def test_unknown_things_are_unknown_and_nothing_more() -> None:

@@ -26,6 +26,7 @@ from domain.sessions.observations import Seen, Tokens
 from projections.base import Rows
 from projections.sessions.assemble import Parts, happenings, subagent
 from projections.sessions.fold import build
+from projections.sessions.process import use_of
 from projections.sessions.reconcile import cost_of, lines_of
 from projections.sessions.tables import (
     LLM_SESSION,
@@ -40,7 +41,7 @@ from projections.sessions.tables import (
     SessionRow,
 )
 from projections.sessions.totals import CallTotals, micros, totals_of
-from schemas.sessions import Cost
+from schemas.sessions import Cost, ProcessUse
 from tests.projections.session_facts import ORG, PERSON, RECEIVED, Keyed, fold_all, recorded, snapshot
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -406,6 +407,17 @@ def test_compaction_is_counted_once_over_its_phases() -> None:
     rows = fold_any_order(*told)
     tallies = {row.name: max(r.n for r in rows.all(TALLY) if r.name == row.name) for row in rows.all(TALLY)}
     assert happenings(llm_of(rows), Parts(tallies={"A": tallies})).compactions == 2
+
+
+def test_what_a_process_used_is_peak_and_mean_in_whatever_order_it_is_told() -> None:
+    used = [(250, 100), (1500, None), (None, 301)]
+    told = [hook(n, o.ProcessMeasured(at=at(n), cpu_millicores=cpu, memory_bytes=m)) for n, (cpu, m) in enumerate(used)]
+    rows = fold_any_order(*told)
+    use = use_of({row.name: row.n for row in rows.all(TALLY)})
+    assert use == ProcessUse(
+        measurements=2, cpu_peak_percent=150.0, cpu_mean_percent=87.5, memory_peak_bytes=301, memory_mean_bytes=200
+    )
+    assert use_of({"compaction": 3}) is None
 
 
 def test_a_model_switch_and_the_models_in_use() -> None:

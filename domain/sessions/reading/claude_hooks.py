@@ -14,6 +14,7 @@ from domain.sessions.observations import (
     ModelSwitched,
     PermissionDecided,
     PermissionRequested,
+    ProcessMeasured,
     PromptSubmitted,
     RunEnded,
     RunStarted,
@@ -236,6 +237,15 @@ def _directory(_: ChannelFact, __: dict[str, Any], at: datetime, agent: str | No
     return [DirectoryChanged(at=at, agent_id=agent, prompt_id=prompt)]
 
 
+def _process(_: ChannelFact, attrs: dict[str, Any], at: datetime, agent: str | None, prompt: str | None) -> list[Seen]:
+    """`cpu_percent` is 100 for one processor; values that cannot be are not told."""
+    percent, memory = attrs.get("cpu_percent"), count(attrs.get("memory_bytes"))
+    cpu = count(percent * 10) if type(percent) is int or type(percent) is float else None
+    if cpu is None and memory is None:
+        return []
+    return [ProcessMeasured(at=at, agent_id=agent, prompt_id=prompt, cpu_millicores=cpu, memory_bytes=memory)]
+
+
 _READERS: dict[str, Read] = {
     "SessionStart": _session_start,
     "SessionEnd": _session_end,
@@ -255,6 +265,7 @@ _READERS: dict[str, Read] = {
     "PostCompact": _compact,
     "PostModelSwitch": _model_switch,
     "CwdChanged": _directory,
+    "ProcessMetrics": _process,
     # Known, stored and shown, but they count nothing: a switch may still be refused before, and the rest is context.
     **dict.fromkeys(
         [
