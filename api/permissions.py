@@ -61,10 +61,14 @@ READ = Access(frozenset({"read"}), permission="viewer")
 HISTORY = Access(frozenset({"read", "audit"}), permission="viewer")
 AUDIT = Access(frozenset({"audit"}), permission="admin")
 ADMIN = Access(frozenset({"admin"}), permission="admin")
-OWNER = Access(frozenset({"admin"}), permission="owner")
+MANAGER = Access(frozenset({"admin"}), permission="manager")
+LEAVING = Access(frozenset({"admin"}), permission="viewer")  # everybody may leave; removing others is decided by rank
+ROLE = Access(frozenset({"ingest", "read"}), permission="viewer")
+OWNER = Access(permission="owner")  # no key is ever an owner
 OPERATOR = Access(frozenset({"admin"}), loopback=True)
 
 _T = "/api/v1/{organization_id}"
+_O = "/api/v1/organizations/{organization_id}"
 
 TABLE: dict[tuple[str, str], Access] = {
     # service
@@ -136,13 +140,31 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_T}/audit/events/{{event_id}}/proof"): AUDIT,
     ("GET", f"{_T}/audit/export"): AUDIT,
     # organizations
-    ("POST", "/api/v1/organizations"): Access(frozenset({"admin"}), user=True),
-    ("POST", "/orgs"): Access(frozenset({"admin"}), user=True),
+    ("POST", "/api/v1/organizations"): SIGNED_IN,
+    ("POST", "/orgs"): SIGNED_IN,
     ("GET", "/api/v1/organizations"): Access(frozenset({"read"}), user=True),
     ("GET", "/api/v1/organizations/slug-available"): Access(frozenset({"read"}), user=True),
     ("GET", "/api/v1/organizations/{organization_id}"): READ,
     ("PATCH", "/api/v1/organizations/{organization_id}"): ADMIN,
     ("DELETE", "/api/v1/organizations/{organization_id}"): OWNER,
+    # members and working roles
+    ("GET", f"{_T}/members"): READ,
+    ("GET", f"{_O}/members"): READ,
+    ("GET", f"{_T}/members/{{user_id}}"): READ,
+    ("GET", f"{_O}/members/{{user_id}}"): READ,
+    ("PATCH", f"{_T}/members/{{user_id}}"): MANAGER,
+    ("PATCH", f"{_O}/members/{{user_id}}"): MANAGER,
+    ("DELETE", f"{_T}/members/{{user_id}}"): LEAVING,
+    ("DELETE", f"{_O}/members/{{user_id}}"): LEAVING,
+    ("POST", f"{_T}/members/{{user_id}}/transfer_ownership"): OWNER,
+    ("POST", f"{_O}/members/{{user_id}}/transfer_ownership"): OWNER,
+    ("GET", f"{_T}/roles"): READ,
+    ("POST", f"{_T}/roles"): ADMIN,
+    ("GET", f"{_T}/roles/{{role_id}}"): READ,
+    ("PATCH", f"{_T}/roles/{{role_id}}"): ADMIN,
+    ("DELETE", f"{_T}/roles/{{role_id}}"): ADMIN,
+    ("GET", f"{_T}/effective-role"): ROLE,
+    ("GET", f"{_O}/effective-role"): ROLE,
     ("POST", f"{_T}/api_keys"): ADMIN,
     ("GET", f"{_T}/api_keys"): ADMIN,
     ("DELETE", f"{_T}/api_keys/{{key_id}}"): ADMIN,

@@ -19,8 +19,7 @@ from api.moments import AsOf, position_as_of
 from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, SortBy, SortDir, page_links, paging_of
 from api.services import services_of
 from commands import tenants as commands
-from commands.bus import Principal
-from commands.members import actor_of
+from commands.members import permission_of
 from commands.organizations import SLUG_CLAIM
 from domain.organizations.manage import OrganizationChanges
 from eventstore.port import Status
@@ -45,11 +44,6 @@ _new = msgspec.json.Decoder(NewOrganization)
 _patch = msgspec.json.Decoder(OrganizationPatch)
 _confirmation = msgspec.json.Decoder(Confirmation)
 _NO_SLUG = re.compile(r"[^a-z0-9]+")
-
-
-def permission_of(principal: Principal) -> str | None:
-    """What the caller may do in the organization of the path, in words of the members' list."""
-    return principal.permission or actor_of(principal).permission
 
 
 def view(request: AnyRequest, row: TenantRow, permission: str | None) -> OrganizationView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from commands.bus import Principal, transact
+from commands.bus import Once, Principal, transact
 from domain.kernel import Sealed
 from domain.organizations import members as decide
 from domain.organizations.state import (
@@ -28,6 +28,11 @@ def actor_of(principal: Principal) -> Actor:
     if principal.actor.startswith("system:"):
         return Actor(None, OWNER)
     return Actor(None, ADMIN if "admin" in principal.scopes else principal.permission)
+
+
+def permission_of(principal: Principal) -> str | None:
+    """What the caller may do in their organization, in the words of the list of members."""
+    return principal.permission or actor_of(principal).permission
 
 
 async def add_member(
@@ -119,7 +124,9 @@ async def remove_member(store: EventStore, principal: Principal, user_id: UUID) 
     )
 
 
-async def transfer_ownership(store: EventStore, principal: Principal, to_user_id: UUID) -> Outcome | None:
+async def transfer_ownership(
+    store: EventStore, principal: Principal, to_user_id: UUID, *, once: Once | None = None
+) -> Outcome | None:
     """Hand the caller's ownership to another member; None where it is the caller.
 
     Raises:
@@ -134,4 +141,5 @@ async def transfer_ownership(store: EventStore, principal: Principal, to_user_id
         NO_ORGANIZATION,
         lambda state: decide.transfer(state, actor=actor_of(principal), to_user_id=to_user_id, at=datetime.now(UTC)),
         meta=principal.meta(),
+        once=once,
     )

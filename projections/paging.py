@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from eventstore.database import Connection
 
 PAGE_ROWS_MAX = 100
+RowT = TypeVar("RowT")
 
 
 class Paging(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,11 @@ class Paging(msgspec.Struct, frozen=True, kw_only=True):
     order: str
     tie: str
     descending: bool = False
+
+    def cut(self, rows: Sequence[RowT]) -> Sequence[RowT]:
+        """This page of rows that are in memory and in order."""
+        start = (self.page - 1) * self.page_size
+        return rows[start : start + min(self.page_size, PAGE_ROWS_MAX)]
 
 
 async def page_of(

@@ -13,6 +13,7 @@ from commands.bus import Once, Principal
 from domain.organizations.state import EscalationError
 from eventstore.port import NameTakenError, Status
 from tests.api.house import House
+from tests.api.signing_in import bearer, join, signed_in
 
 ANN = uuid4()
 
@@ -92,8 +93,45 @@ async def test_a_new_slug_is_claimed_and_the_old_one_is_free(http: httpx.AsyncCl
     assert still.status_code == 200, "a key finds its organization under the new name and by id"
 
 
+async def test_a_user_founds_owns_lists_deletes_and_gets_back(http: httpx.AsyncClient, house: House) -> None:
+    pair = await signed_in(house)
+    await house.project()
+    headers = bearer(pair, **{"Idempotency-Key": "my first"})
+    wish = {"name": "Käthe & Söhne GmbH", "region": "eu"}
+    made = await http.post("/api/v1/organizations", headers=headers, json=wish)
+    assert (made.status_code, made.json()["slug"], made.json()["region"]) == (201, "k-the-s-hne-gmbh", "eu")
+    assert (made.json()["permission"], made.json()["org_id"]) == ("owner", made.json()["organization_id"])
+    again = await http.post("/orgs", headers=headers, json=wish)
+    assert (again.status_code, again.json(), again.headers["idempotency-replayed"]) == (201, made.json(), "true")
+    other = await http.post("/orgs", headers=headers, json={"name": "Other"})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
+    taken = await http.post("/orgs", headers=bearer(pair), json={"name": "x", "slug": "default"})
+    assert (taken.status_code, taken.json()["error"]["details"]["field"]) == (409, "slug")
+    assert (await http.post("/orgs", headers=bearer(pair), json={"name": "!!"})).status_code == 422
+    assert (await http.post("/orgs", headers=house.ours.headers("admin"), json={"name": "x"})).status_code == 403
+    await house.project()
+    listed = (await http.get("/api/v1/organizations", headers=bearer(pair))).json()
+    assert (listed["items"], listed["total"]) == ([made.json()], 1)
+    path = made.json()["_links"]["self"]
+    assert (await http.get(path, headers=bearer(pair))).json() == made.json()
+    assert (await http.delete(path, headers=bearer(pair))).status_code == 422
+    gone = await http.delete(path, headers=bearer(pair), params={"confirm": made.json()["slug"]})
+    assert gone.status_code == 204
+    await house.project()
+    listed = (await http.get("/api/v1/organizations", headers=bearer(pair))).json()
+    assert (listed["items"], listed["total"]) == ([], 0)
+    assert (await http.get(path, headers=bearer(pair))).status_code == 404
+    await tenants.restore_organization(house.store, user(UUID(made.json()["org_id"]), pair.user_id))
+    await house.project()
+    listed = (await http.get("/api/v1/organizations", headers=bearer(pair))).json()
+    assert [one["slug"] for one in listed["items"]] == ["k-the-s-hne-gmbh"]
+
+
 async def test_deleting_needs_confirmation_and_an_owner(http: httpx.AsyncClient, house: House) -> None:
-    path, headers = "/api/v1/organizations/default", house.ours.headers("admin")
+    owner, admin = await signed_in(house), await signed_in(house)
+    await join(house, house.ours, owner.user_id, "owner")
+    await join(house, house.ours, admin.user_id, "admin")
+    path, headers = "/api/v1/organizations/default", bearer(owner)
     bare = await http.delete(path, headers=headers)
     assert (bare.status_code, bare.json()["error"]["code"]) == (422, "confirmation_required")
     assert bare.json()["error"]["details"] == {"field": "confirm", "expected": "default"}
@@ -101,14 +139,13 @@ async def test_deleting_needs_confirmation_and_an_owner(http: httpx.AsyncClient,
     assert wrong.status_code == 422
     odd = await http.request("DELETE", path, headers=headers, json={"confirm": 1})
     assert (odd.status_code, odd.json()["error"]["details"]["field"]) == (400, "$.confirm")
-    key = await http.delete(path, headers=headers, params={"confirm": "default"})
-    assert (key.status_code, key.json()["error"]["code"]) == (403, "forbidden")
-    owner = user(house.ours.org_id, house.ours.owner_id)
-    assert await tenants.delete_organization(house.store, owner, "default") is not None
+    for who in (bearer(admin), house.ours.headers("admin")):
+        refused = await http.delete(path, headers=who, params={"confirm": "default"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+    gone = await http.request("DELETE", path, headers=headers, json={"confirm": "default"})
+    assert gone.status_code == 204
     await house.project()
     assert (await http.get(path, headers=house.ours.headers("read"))).status_code == 401, "its keys work no more"
-    assert await tenants.restore_organization(house.store, owner) is not None
-    await house.project()
 
 
 @pytest.mark.parametrize(

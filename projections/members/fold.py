@@ -1,4 +1,4 @@
-"""Who belongs to which organization and what they may do there: asked by the guard on every request of a user."""
+"""What an organization is made of: the fold from its stream to tenants, members and working roles."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
-from domain.kernel import Event, Sealed
+from domain.kernel import Event, Sealed, tag_of
 from domain.organizations.events import (
     CoachingEnforcementChanged,
     MemberAdded,
@@ -31,8 +30,6 @@ from domain.organizations.events import (
 from domain.organizations.state import ADMIN, OWNER, REGION_DEFAULT, SOFT, built_in_roles
 from eventstore.port import Recorded
 from projections.base import Key, Projection, Rows, Table
-
-MEMBERSHIPS_MAX = 1_000  # organizations of one user told at once
 
 
 class TenantRow(msgspec.Struct, kw_only=True):
@@ -78,16 +75,6 @@ class OrgRoleRow(msgspec.Struct, kw_only=True):
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
-
-
-class Membership(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user is in one organization."""
-
-    org_id: UUID
-    slug: str
-    permission: str
-    org_role: str
-    name: str
 
 
 TENANTS = Table("tenant", TenantRow, ("org_id",))
@@ -305,49 +292,8 @@ _STEPS: dict[type[Event], Callable[[Rows, UUID, Any], None]] = {
     SubjectShredded: _shredded,
 }
 
+MEMBER_BOXES = tag_of(MemberAdded)  # the event type whose boxes the rows hold
+
 PROJECTION = Projection(
     "members", 2, tables=(TENANTS, MEMBERS, ORG_ROLES), ddl=DDL, touches=touches, fold=fold, reads=tuple(_STEPS)
 )
-
-_COLUMNS = """
-SELECT t.org_id, t.slug, m.permission, m.org_role, t.name
-  FROM crewkit.member m JOIN crewkit.tenant t ON t.org_id = m.org_id
- WHERE m.user_id = $1 AND m.removed_at IS NULL AND t.deleted_at IS NULL AND t.purged_at IS NULL
-"""
-_BY_ID = _COLUMNS + " AND m.org_id = $2"
-_BY_SLUG = _COLUMNS + " AND t.slug = $2"
-_ALL = _COLUMNS + " ORDER BY t.slug, t.org_id LIMIT $2"
-
-
-async def find_membership(pool: asyncpg.Pool[asyncpg.Record], organization: str, user_id: UUID) -> Membership | None:
-    """What the user is in the organization of that slug or id; None where they are nothing, or it is deleted.
-
-    Raises:
-        asyncpg.PostgresError, OSError: the database cannot answer.
-    """
-    org_id = _as_id(organization)
-    found = await _as_user(pool, user_id, _BY_SLUG if org_id is None else _BY_ID, org_id or organization)
-    return found[0] if found else None
-
-
-async def organizations_of(pool: asyncpg.Pool[asyncpg.Record], user_id: UUID) -> list[Membership]:
-    """Every organization the user belongs to, by slug, at most `MEMBERSHIPS_MAX`; deleted ones left out.
-
-    Raises:
-        asyncpg.PostgresError, OSError: the database cannot answer.
-    """
-    return await _as_user(pool, user_id, _ALL, MEMBERSHIPS_MAX)
-
-
-async def _as_user(pool: asyncpg.Pool[asyncpg.Record], user_id: UUID, sql: str, given: Any) -> list[Membership]:
-    async with pool.acquire() as connection, connection.transaction(readonly=True):
-        await connection.execute("SELECT set_config('crewkit.user_id', $1, true)", str(user_id))
-        rows = await connection.fetch(sql, user_id, given)
-    return [Membership(**row) for row in rows]
-
-
-def _as_id(organization: str) -> UUID | None:
-    try:
-        return UUID(organization)
-    except ValueError:
-        return None
