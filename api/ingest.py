@@ -117,6 +117,9 @@ async def start(request: AnyRequest, organization_id: FromPath[str]) -> Response
     if body.session_id is None and command_id is not None:
         # The repeat of a request must name the same session; its key is all that both have in common.
         session_id = str(_named_by(request, command_id))
+    if (body.worktree_path is None) != (body.worktree_branch is None):
+        missing = "worktree_path" if body.worktree_path is None else "worktree_branch"
+        raise ApiError(400, f"{missing}: expected text, because the other is given", details={"field": missing})
     outcome = await sessions.start_session(
         services_of(request).store,
         principal_of(request),
@@ -126,7 +129,18 @@ async def start(request: AnyRequest, organization_id: FromPath[str]) -> Response
         context=Context(body.repo, body.branch, body.commit, body.project),
         command_id=command_id,
     )
-    return _changed(request, session_id, outcome.position if outcome else None, status=201 if outcome else 200)
+    placed = None
+    if body.worktree_path is not None and body.worktree_branch is not None:
+        placed = await sessions.create_worktree(
+            services_of(request).store,
+            principal_of(request),
+            session_id,
+            path=body.worktree_path,
+            branch=body.worktree_branch,
+            at=body.started_at or datetime.now(UTC),
+        )
+    last = placed or outcome
+    return _changed(request, session_id, last.position if last else None, status=201 if outcome else 200)
 
 
 @post(
@@ -142,6 +156,15 @@ async def end(
 ) -> Response[SessionChanged]:
     """Ending it again with the same outcome changes nothing; with another one is a conflict."""
     body = await read_json(request, _end)
+    resolved = None
+    if body.worktree is not None:
+        resolved = await sessions.resolve_worktree(
+            services_of(request).store,
+            principal_of(request),
+            checked_id(session_id, "session_id"),
+            resolution=body.worktree,
+            at=body.ended_at or datetime.now(UTC),
+        )
     outcome = await sessions.end_session(
         services_of(request).store,
         principal_of(request),
@@ -150,7 +173,8 @@ async def end(
         at=body.ended_at or datetime.now(UTC),
         command_id=_command_id(request),
     )
-    return _changed(request, session_id, outcome.position if outcome else None, status=200)
+    told = outcome or resolved
+    return _changed(request, session_id, told.position if told else None, status=200)
 
 
 def _named_by(request: AnyRequest, command_id: str) -> UUID:

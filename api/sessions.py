@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
+import msgspec
 from litestar import Request, Response, Router, get
 from litestar.params import FromPath, QueryParameter
 
@@ -23,6 +24,7 @@ from projections.consolidation import with_stream_status
 from projections.sessions import queries
 from projections.sessions.queries import CursorError, SessionFilter
 from projections.subagents import SubagentFound
+from projections.worktrees import worktree_of
 from schemas.linked import (
     LiveAnswer,
     OrganizationLiveAnswer,
@@ -166,6 +168,8 @@ async def one_session(
         tree = await queries.session_hierarchy(connection, org_id, session_id) if found else None
     if found is None:
         raise not_found("session")
+    place = await worktree_of(services.pool, services.keyring, org_id, found.session.id)
+    found = msgspec.structs.replace(found, worktree=place)
     base = base_path(request)
     links = _session_links(base, found.session.id)
     for llm in found.llm_sessions:

@@ -25,6 +25,7 @@ from schemas.sessions import (
     SessionSummary,
     SubagentDetail,
     TokenTotals,
+    Worktree,
 )
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ def _tree(detail: SessionDetail) -> Tree:
         one.title and f"“{one.title}”",
         f"status by rule: {one.status_rule}" + (f"; outcome by rule: {one.outcome_rule}" if one.outcome_rule else ""),
         _place(one.repo, one.branch, one.commit, one.project),
+        _worktree(detail.worktree),
         f"{_moment(one.started_at)} – {_moment(one.last_activity_at)}, took {_span(one.duration_ms)}",
     ]
     for fact in facts:
@@ -213,6 +215,10 @@ def _tree(detail: SessionDetail) -> Tree:
     for conversation in detail.llm_sessions:
         _conversation(root, conversation)
     return root
+
+
+def _worktree(one: Worktree | None) -> str | None:
+    return one and f"worktree {one.path or '(erased)'}, branch {one.branch}, {one.state}"
 
 
 def _place(repo: str | None, branch: str | None, commit: str | None, project: str | None) -> str | None:

@@ -249,12 +249,26 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     llm_sessions: int
 
 
+class Worktree(msgspec.Struct, frozen=True, kw_only=True):
+    """The git worktree a session works in.  `state`: `open`, `merged`, `pull_request`, `discarded` or `kept`.
+
+    `path` is null once its person is erased.
+    """
+
+    path: str | None
+    branch: str
+    state: str
+    created_at: datetime
+    resolved_at: datetime | None = None
+
+
 class SessionDetail(msgspec.Struct, frozen=True, kw_only=True):
     """A session and the conversations in it; `cost` adds up theirs."""
 
     session: SessionSummary
     cost: Cost
     llm_sessions: list[LlmSessionDetail]
+    worktree: Worktree | None = None
 
 
 class SessionPage(msgspec.Struct, frozen=True):

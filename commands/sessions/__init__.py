@@ -10,11 +10,13 @@ from commands.sessions.hooks import ingest_bare_hook, ingest_hooks
 from commands.sessions.items import ingest_batches, ingest_items
 from commands.sessions.lifecycle import end_session, start_session, time_out_session
 from commands.sessions.telemetry import TelemetryAnswer, ingest_telemetry
+from commands.sessions.worktree import create_worktree, resolve_worktree
 
 __all__ = [
     "TelemetryAnswer",
     "begin_consolidation",
     "consolidate_session",
+    "create_worktree",
     "end_session",
     "ingest_bare_hook",
     "ingest_batches",
@@ -22,6 +24,7 @@ __all__ = [
     "ingest_items",
     "ingest_telemetry",
     "note_defect",
+    "resolve_worktree",
     "start_session",
     "time_out_session",
 ]

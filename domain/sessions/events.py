@@ -141,3 +141,21 @@ class LlmSessionConsolidationFailed(Event, frozen=True, kw_only=True, tag="llm_s
     reason: str
     failures: int
     failed_at: datetime
+
+
+class SessionWorktreeCreated(Event, frozen=True, kw_only=True, tag="session.worktree_created.v1"):
+    """A session works in a git worktree of its own, on its own branch.  The path names the person's machine: sealed."""
+
+    session_id: str
+    person_id: UUID
+    path: Sealed
+    branch: str
+    created_at: datetime
+
+
+class SessionWorktreeResolved(Event, frozen=True, kw_only=True, tag="session.worktree_resolved.v1"):
+    """What became of a session's worktree: `merged`, `pull_request`, `discarded` or `kept`."""
+
+    session_id: str
+    resolution: str
+    resolved_at: datetime

@@ -120,6 +120,15 @@ async def test_show_is_a_tree_with_every_source_of_cost(recorded: Desk) -> None:
     assert len(told["llm_sessions"][0]["subagents"]) == 1
 
 
+async def test_show_tells_the_worktree(desk: Desk) -> None:
+    place = {"session_id": "s1", "worktree_path": "/work/s1", "worktree_branch": "crewkit/s1"}
+    async with httpx.AsyncClient(base_url=desk.live.url) as http:
+        path = f"{desk.house.ours.base}/observability/sessions"
+        assert (await http.post(path, headers=desk.house.ours.headers(), json=place)).status_code == 201
+    await desk.house.project()
+    assert "worktree /work/s1, branch crewkit/s1, open" in (await desk.run("sessions", "show", "s1")).stdout
+
+
 async def test_show_tells_what_the_process_used(desk: Desk) -> None:
     for number, (cpu, memory) in enumerate([(20.0, 100 * 2**20), (140.0, 300 * 2**20)]):
         payload = hook("s1", "ProcessMetrics", cpu_percent=cpu, memory_bytes=memory)
