@@ -9,9 +9,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from api import permissions
 from api.people import COOKIE, csrf_token
-from api.permissions import PERMISSIONS, at_least
 from commands.tokens import make_signing_key, revoke_family, withdraw_signing_key
 from commands.tokens.keys import SigningKeys
 from domain.kernel import PLATFORM
@@ -19,34 +17,6 @@ from eventstore.port import Meta
 from eventstore.settings import public_url
 from tests.api.house import House, knock
 from tests.api.signing_in import bearer, join, signed_in
-from tests.api.test_permissions import STREAMS, filled
-
-
-async def test_each_route_lets_in_exactly_the_permissions_that_the_table_names(
-    client: Any, app: Any, house: House
-) -> None:
-    pairs = {permission: await signed_in(house) for permission in PERMISSIONS}
-    for permission, pair in pairs.items():
-        await join(house, house.ours, pair.user_id, permission)
-    wrong: list[str] = []
-    for method, template in permissions.operations(app.routes):
-        access = permissions.TABLE[method, template]
-        if access.public or access.user or access.platform or access.loopback:
-            continue
-        for permission, pair in pairs.items():
-            allowed = access.permission is not None and at_least(permission, access.permission, PERMISSIONS)
-            if allowed and template.endswith(STREAMS):
-                continue
-            path, headers = filled(template, house.ours.slug), bearer(pair)
-            if "{organization_id}" not in template:
-                headers["X-Organization"] = house.ours.slug
-            if method == "WS":
-                status = knock(client, path, headers)
-            else:
-                status = (await client.request(method, path, headers=headers)).status_code
-            if (status not in {401, 403}) is not allowed:
-                wrong.append(f"{permission}: {method} {path} answered {status}")
-    assert wrong == []
 
 
 async def test_a_user_who_is_no_member_finds_no_organization(client: Any, app: Any, house: House) -> None:

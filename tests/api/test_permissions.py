@@ -1,4 +1,4 @@
-"""Every route, tried by everybody: the table in api/permissions.py is the whole truth about who may call what."""
+"""API keys: how they travel, when they stop working, how they are managed.  Who may call what: tests/api/test_walk.py."""
 
 from __future__ import annotations
 
@@ -7,98 +7,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from litestar import Router, get
-from litestar.testing import AsyncTestClient
 
-from api import permissions
-from api.app import create_app
 from api.auth import KNOWN_TTL_S, UNKNOWN_TTL_S, Authenticator
 from api.errors import ApiError
-from api.permissions import Access
 from commands.organizations import issue, key_hash, new_key, revoke_key
 from projections.directory import KeyFound
-from tests.api.house import EVERY_SCOPE, House, Place, knock
-
-STREAMS = ("/events/stream",)
-SOME_ID = "00000000-0000-4000-8000-000000000000"
-
-
-def filled(path: str, organization: str) -> str:
-    """A concrete URL for a route's template."""
-    parts = [
-        organization if part == "{organization_id}" else SOME_ID if part.startswith("{") else part
-        for part in path.split("/")
-    ]
-    return "/".join(parts)
-
-
-async def holes(client: Any, app: Any, house: House, table: dict[tuple[str, str], Access]) -> list[str]:
-    """What the routes do that the table does not say, walking the routes of the running application."""
-    found: list[str] = []
-
-    async def expect(method: str, path: str, headers: dict[str, str], allowed: set[int], who: str) -> None:
-        if method == "WS":
-            status = knock(client, path, headers)
-        else:
-            status = (await client.request(method, path, headers=headers)).status_code
-        if status not in allowed:
-            found.append(f"{who}: {method} {path} answered {status}, not {sorted(allowed)}")
-
-    for method, template in permissions.operations(app.routes):
-        access = table.get((method, template), Access(frozenset({"nobody"})))
-        if access.public:
-            continue
-        path = filled(template, house.ours.slug)
-        await expect(method, path, {}, {401}, "nobody")
-        await expect(method, path, {"X-API-Key": "ck_bad"}, {401}, "a malformed key")
-        await expect(method, path, {"X-API-Key": new_key(uuid4())}, {401}, "an unknown key")
-        if "{organization_id}" in template:
-            await expect(method, path, house.theirs.headers("all"), {404}, "another organization's key")
-        else:
-            crossed = {**house.theirs.headers("all"), "X-Organization": house.ours.slug}
-            await expect(method, path, crossed, {404}, "a key that names another organization")
-        for scope in set(EVERY_SCOPE) - access.scopes:
-            await expect(method, path, house.ours.headers(scope), {403}, f"scope {scope}")
-    return found
-
-
-async def test_every_route_lets_in_exactly_whom_the_table_names(client: Any, app: Any, house: House) -> None:
-    assert await holes(client, app, house, permissions.TABLE) == []
-
-
-async def test_a_planted_hole_is_found(settings: Any, house: House, monkeypatch: Any) -> None:
-    """Routes that forget the guard, or an entry that is too generous, do not stay unnoticed."""
-    strict = dict(permissions.TABLE)
-    route = ("GET", "/api/v1/{organization_id}/events")
-    monkeypatch.setitem(permissions.TABLE, route, permissions.PUBLIC)
-    monkeypatch.setitem(permissions.TABLE, ("GET", "/planted"), permissions.PUBLIC)
-    app = create_app(settings)
-
-    @get("/planted", sync_to_thread=False)
-    def planted() -> str:
-        return "anybody may read this"
-
-    app.register(Router("/", route_handlers=[planted]))
-    async with AsyncTestClient(app, raise_server_exceptions=False) as client:
-        found = await holes(client, app, house, strict)
-    assert any("nobody: GET /planted answered 200" in line for line in found)
-    assert any("nobody: GET /api/v1/default/events" in line for line in found)
-
-
-async def test_right_scope_right_tenant_gets_past_the_guard(client: Any, app: Any, house: House) -> None:
-    for method, template in permissions.operations(app.routes):
-        access = permissions.TABLE[method, template]
-        if access.public or template.endswith(STREAMS):
-            continue
-        for scope in access.scopes:
-            if method == "WS":
-                assert knock(client, filled(template, ""), house.ours.headers(scope)) == 101
-                continue
-            for name in (house.ours.slug, str(house.ours.org_id), str(house.ours.org_id).upper()):
-                answer = await client.request(method, filled(template, name), headers=house.ours.headers(scope))
-                assert answer.status_code not in {401, 403}, (scope, method, template)
-                if answer.status_code == 404:
-                    assert "organization" not in answer.json()["message"], (method, template)
+from tests.api.house import EVERY_SCOPE, House, Place
 
 
 async def test_keys_travel_in_either_header_and_refusals_say_how(client: Any, house: House) -> None:
