@@ -218,7 +218,9 @@ def _tree(detail: SessionDetail) -> Tree:
 
 
 def _worktree(one: Worktree | None) -> str | None:
-    return one and f"worktree {one.path or '(erased)'}, branch {one.branch}, {one.state}"
+    if one is None:
+        return None
+    return f"worktree {one.path or '(erased)'}, branch {one.branch}, {one.state}"
 
 
 def _place(repo: str | None, branch: str | None, commit: str | None, project: str | None) -> str | None:

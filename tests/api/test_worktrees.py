@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.house import House
 
-PATH = "/home/ada/shop/.crewkit-sessions/s1"
+PATH = "/work/ada/shop/.crewkit-sessions/s1"
 
 
 async def start(client: Any, house: House, **more: Any) -> Any:

@@ -23,7 +23,7 @@ from domain.sessions.worktree import (
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PERSON = UUID(int=7)
-PATH = "/home/ada/shop/.crewkit-sessions/s"
+PATH = "/work/ada/shop/.crewkit-sessions/s"
 CREATED = SessionWorktreeCreated(
     session_id="s", person_id=PERSON, path=Sealed(PERSON, PATH), branch="crewkit/s", created_at=AT
 )
