@@ -30,7 +30,7 @@ from workers.blocks import Names
 from workers.carrier import connected
 from workers.keys import master_key
 from workers.lifecycle import Backoff, close_pool, database_url, discard, retry_forever, wait_any
-from workers.log import Decoder, LogReader
+from workers.log import Decoder, Items, LogReader, Reads
 from workers.reactor import table
 from workers.reactor.base import Done, GiveUpError, Later, Reaction, Result, RetryError, Skipped, Tools
 from workers.reactor.table import DEAD, DONE, SKIPPED, WAITING, Due, Wanted
@@ -222,7 +222,8 @@ class Term:
             return await reaction.run(self._tools, recorded)
 
     async def _event(self, position: int) -> Recorded:
-        items = self._decoder.items(await self._reader.page(position - 1, 1))
+        page = await self._reader.page(position - 1, 1)
+        items = Items(page, self._decoder).wanted(0, len(page.data), Reads(None, self._decoder))
         if not items or items[0].position != position:
             raise GiveUpError("the event is missing from the log")
         if not isinstance(items[0], Recorded):
