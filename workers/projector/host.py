@@ -177,11 +177,16 @@ class Host:
 
     async def _step(self, runner: Runner, source: Source, name: str, wake: asyncio.Event, stop: asyncio.Event) -> bool:
         """Fold what is there, or wait for more; False when the checkpoint must be looked at."""
-        run = await source.after(runner.position, runner.limit)
+        run = source.at_hand(runner.position, runner.limit)
         if run.last == runner.position:
-            quick = not self._feed.alive or time.monotonic() - source.gap_filled_s < QUICK_S
-            await wait_any(POLL_ALONE_S if quick else POLL_S, wake, stop)
-            return True
+            if source.dry and not source.heard_beyond(runner.position):
+                quick = not self._feed.alive or time.monotonic() - source.gap_filled_s < QUICK_S
+                await wait_any(POLL_ALONE_S if quick else POLL_S, wake, stop)
+                if wake.is_set() or stop.is_set():
+                    return True
+            run = await source.fetched(runner.position, runner.limit)
+            if run.last == runner.position:
+                return True
         try:
             if run.items:
                 await runner.take(run)

@@ -90,16 +90,29 @@ class Source:
         self._decoder = decoder
         self._window = window
         self._reads = Reads(reads, decoder)
+        self._denied = 0  # the carrier told of events up to here that Postgres did not have
+        self.dry = False  # Postgres had no more when asked last: what comes is told by NATS
         self.gap_filled_s = -math.inf  # monotonic time of the last answer from Postgres, if none came by NATS since
 
-    async def after(self, position: int, limit: int) -> Run:
-        """Up to `limit` consecutive events that follow `position`; none when there are none yet."""
+    def at_hand(self, position: int, limit: int) -> Run:
+        """Up to `limit` consecutive events that follow `position`, from memory."""
         run = self._window.after(position, limit, self._reads)
         if run.last > position:
             self.gap_filled_s = -math.inf
-            return run
+            self.dry = True
+        return run
+
+    def heard_beyond(self, position: int) -> bool:
+        """Whether there are events after `position`, as NATS told and Postgres has not denied."""
+        return self._window.told > max(position, self._denied)
+
+    async def fetched(self, position: int, limit: int) -> Run:
+        """The same from Postgres, when memory does not have the next one."""
         run = await self.read(position, limit)
-        if run.last > position:
+        self.dry = run.last == position
+        if self.dry:
+            self._denied = self._window.told
+        else:
             self.gap_filled_s = time.monotonic()
         return run
 

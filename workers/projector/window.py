@@ -41,6 +41,7 @@ class Window:
         self.decoder = decoder
         self._blocks: deque[_Held] = deque()
         self._bytes = 0
+        self.told = 0  # the last position heard of, whether its block is here or not
         self.listeners: set[asyncio.Event] = set()
 
     @property
@@ -50,6 +51,7 @@ class Window:
 
     def push(self, first: int, last: int, payload: bytes) -> None:
         """Take in a block; repeats are dropped, an empty payload is only a wake-up."""
+        self.told = max(self.told, last)
         if payload and last > self.last:
             self._blocks.append(_Held(first, last, payload))
             self._bytes += len(payload)
@@ -95,3 +97,4 @@ class Window:
         """Forget everything."""
         self._blocks.clear()
         self._bytes = 0
+        self.told = 0
