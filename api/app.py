@@ -44,6 +44,7 @@ from eventstore.database import API_ROLE, connect_pool
 from eventstore.mapper import Mapper
 from eventstore.port import Recorded
 from eventstore.postgres import PostgresStore
+from eventstore.proof import Signer, log_name
 from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
 from eventstore.settings import Settings, public_url
 from projections.base import Projection
@@ -133,7 +134,7 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
             auth.revoke(ended)
             people.end(ended)
 
-        bus = Bus(settings.nats_url, hub.on_notice, on_state, on_revoked)
+        bus = Bus(settings.nats_url, hub.on_notice, on_state, on_revoked, keyring.forget)
         stack.push_async_callback(bus.close)
         store = PostgresStore(url, Mapper(keyring), pool=pool, on_commit=bus.poke, on_batch=metrics.on_batch)
         await store.start()
@@ -158,6 +159,7 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
             people=people,
             sign_in_limiter=RateLimiter(settings.sign_ins_per_min / 60, burst_s=60),
             tools=Tools(store, keyring, person_secret, tokens),
+            signer=Signer(master, await log_name(pool)),
         )
         stack.enter_context(_streams_end_on_signals(hub))
         stack.callback(hub.close)

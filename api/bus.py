@@ -15,6 +15,9 @@ from nats.aio.msg import Msg
 POKE_SUBJECT = "crewkit.poke"
 NOTICES_SUBJECT = "crewkit.notices.*"
 REVOKED_SUBJECT = "crewkit.keys.revoked"  # payload: the id of an API key, hex
+SHREDDED_SUBJECT = (
+    "crewkit.keys.shredded"  # payload: organization and subject whose key is destroyed, 32 + 32 hex digits
+)
 RETRY_S = 2.0
 CONNECT_S = 2
 CLOSE_S = 2.0
@@ -33,11 +36,13 @@ class Bus:
         on_notice: OnNotice,
         on_state: Callable[[bool], None],
         on_revoked: Callable[[UUID], None] = lambda _: None,
+        on_shredded: Callable[[UUID, UUID], None] = lambda _, __: None,
     ) -> None:
         self._url = url
         self._on_notice = on_notice
         self._on_state = on_state
         self._on_revoked = on_revoked
+        self._on_shredded = on_shredded
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._poking: asyncio.Task[None] | None = None
@@ -75,6 +80,7 @@ class Bus:
                 )
                 await self._client.subscribe(NOTICES_SUBJECT, cb=self._notice)
                 await self._client.subscribe(REVOKED_SUBJECT, cb=self._revocation)
+                await self._client.subscribe(SHREDDED_SUBJECT, cb=self._shredding)
             except Exception as error:  # noqa: BLE001  whatever it was, trying again is the answer
                 _log.warning("nats.unreachable", error=type(error).__name__, retry_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)
@@ -90,14 +96,27 @@ class Bus:
         with contextlib.suppress(ValueError):  # whatever else it is, it is no key of ours
             self._on_revoked(UUID(message.data.decode("ascii", "replace")))
 
+    async def _shredding(self, message: Msg) -> None:
+        text = message.data.decode("ascii", "replace")
+        with contextlib.suppress(ValueError):  # whatever else it is, it names nobody
+            self._on_shredded(UUID(text[:32]), UUID(text[32:]))
+
     async def revoked(self, key_id: UUID) -> None:
         """Tell the other processes to refuse a key at once.  Failing is fine: they ask the directory every few seconds."""
+        await self._say(REVOKED_SUBJECT, key_id.hex)
+
+    async def shredded(self, org_id: UUID, subject: UUID) -> None:
+        """Tell the other processes that a subject's key is destroyed.  Failing is fine: they keep no key for long."""
+        await self._say(SHREDDED_SUBJECT, org_id.hex + subject.hex)
+
+    async def _say(self, subject: str, text: str) -> None:
         if self._client is None or not self.connected:
             return
         try:
-            await asyncio.wait_for(self._client.publish(REVOKED_SUBJECT, key_id.hex.encode()), CLOSE_S)
+            await asyncio.wait_for(self._client.publish(subject, text.encode()), CLOSE_S)
+            await asyncio.wait_for(self._client.flush(), CLOSE_S)
         except Exception as error:  # noqa: BLE001  see above
-            _log.warning("revocation.untold", error=type(error).__name__)
+            _log.warning("notice.untold", subject=subject, error=type(error).__name__)
 
     async def _lost(self) -> None:
         self._on_state(False)

@@ -139,6 +139,11 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_T}/audit/consistency"): AUDIT,
     ("GET", f"{_T}/audit/events/{{event_id}}/proof"): AUDIT,
     ("GET", f"{_T}/audit/export"): AUDIT,
+    ("GET", f"{_T}/audit/certificates"): AUDIT,
+    ("GET", f"{_T}/audit/certificates/{{erasure_id}}"): AUDIT,
+    # people
+    ("GET", f"{_T}/people"): AUDIT,
+    ("POST", f"{_T}/people/{{person_id}}/erase"): OWNER,
     # organizations
     ("POST", "/api/v1/organizations"): SIGNED_IN,
     ("POST", "/orgs"): SIGNED_IN,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eventstore.database import Pool
     from eventstore.port import Recorded
     from eventstore.postgres import PostgresStore
+    from eventstore.proof import Signer
     from eventstore.sealing import KeyRing
     from eventstore.settings import Settings
 
@@ -38,6 +39,7 @@ class Services:
         "pool",
         "settings",
         "sign_in_limiter",
+        "signer",
         "store",
         "tools",
     )
@@ -59,6 +61,7 @@ class Services:
         people: People,
         sign_in_limiter: RateLimiter,
         tools: Tools,
+        signer: Signer,
     ) -> None:
         """`notice` says what the sessions projection announces about an event; `person_secret` keys the ids of people;
         `tools` is what the commands of signing in work with.
@@ -77,6 +80,7 @@ class Services:
         self.people = people
         self.sign_in_limiter = sign_in_limiter
         self.tools = tools
+        self.signer = signer
 
 
 def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:

@@ -113,6 +113,43 @@ def verify_command(named: tuple[Path, ...], keys: tuple[str, ...], pins: tuple[s
         raise SystemExit(1)
 
 
+@audit.command("certificate")
+@click.argument("erasure_id", type=click.UUID)
+@click.option("--pin", "pins", multiple=True, metavar="FINGERPRINT", help="The key that must have signed it, sha256:….")
+@click.option("--json", "as_json", is_flag=True, help="Print the service's object.")
+def certificate_command(erasure_id: Any, pins: tuple[str, ...], as_json: bool) -> None:
+    """Show the certificate of an erasure, after checking its signature.
+
+    Exit codes: 0 ok, 1 refused, not certified yet, or not signed by the key, 2 wrong command line, 3 the service cannot be
+    reached.
+    """
+    from domain.proof.merkle import ProofError  # noqa: PLC0415
+    from domain.proof.note import parse_key, parse_signed  # noqa: PLC0415
+    from eventstore.proof import is_signed_by  # noqa: PLC0415
+
+    trusted = _trusted((), pins)
+    with Client(resolve()) as client:
+        raw = client.get(f"/audit/certificates/{erasure_id}")
+    found = msgspec.json.decode(raw)
+    if found["note"] is None:
+        raise click.ClickException("the erasure is not finished yet; try again in some seconds")
+    try:
+        text, signatures = parse_signed(found["note"])
+        key = parse_key(found["public_key"])
+    except ProofError as error:
+        raise click.ClickException(f"the certificate cannot be read: {error}") from error
+    if not is_signed_by(key, text, signatures):
+        raise click.ClickException("the signature does not fit the certificate")
+    if trusted and key.fingerprint not in trusted:
+        raise click.ClickException(f"it is signed by {key.fingerprint}, not by the given key")
+    if as_json:
+        click.echo(msgspec.json.format(raw, indent=2))
+        return
+    click.echo(text)
+    trust = "the key you named" if trusted else "NOT compared with a key you named (--pin)"
+    click.echo(f"signed by {key.fingerprint}\n          {trust}")
+
+
 def _trusted(keys: tuple[str, ...], pins: tuple[str, ...]) -> set[str]:
     from domain.proof.merkle import ProofError  # noqa: PLC0415
     from domain.proof.note import parse_key  # noqa: PLC0415

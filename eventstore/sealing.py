@@ -194,6 +194,10 @@ class KeyRing(ABC):
         await self._destroy(org_id, subject)
         self._keys[org_id.int, subject.int] = _Key(org_id, subject, None, self._clock() + CACHE_S)
 
+    def forget(self, org_id: UUID, subject: UUID) -> None:
+        """Ask for the key again next time: somebody destroyed it."""
+        self._keys.pop((org_id.int, subject.int), None)
+
     @abstractmethod
     async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
         """Wrapped keys by subject; None for a destroyed one, no entry for one that never was."""

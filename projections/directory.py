@@ -265,6 +265,19 @@ SELECT key_id, org_id, label, scopes, secret_sha256, person_id, issued_at, expir
 """
 
 
+_LIST_PEOPLE = """
+SELECT org_id, person_id, email_box, name_box, observed_at, shredded_at
+  FROM crewkit.person WHERE org_id = $1 AND ($2::uuid IS NULL OR person_id > $2) ORDER BY person_id LIMIT $3
+"""
+
+
+async def list_people(pool: asyncpg.Pool, org_id: UUID, *, after: UUID | None, limit: int) -> list[PersonRow]:
+    """People the organization has met, by id; their texts are still closed."""
+    async with tenant(pool, org_id) as connection:
+        found = await connection.fetch(_LIST_PEOPLE, org_id, after, limit)
+    return [PersonRow(**dict(row)) for row in found]
+
+
 async def find_key(pool: asyncpg.Pool, key_id: UUID) -> KeyFound | None:
     """The key of that id, whichever organization it belongs to; None where there is none (yet), or that one is deleted.
 

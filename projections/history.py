@@ -27,7 +27,7 @@ FACT_ACTIONS = frozenset({"hook.recorded", "telemetry.recorded", "transcript.rec
 # One-time tokens and key material: who may read history must not be able to sign in as somebody with it.
 SECRET_FIELDS = frozenset({"token", "password_hash", "private_key"})
 
-RESOURCE_TYPES = ("ApiKey", "LlmSession", "Organization", "Person", "Session")
+RESOURCE_TYPES = ("ApiKey", "Erasure", "LlmSession", "Organization", "Person", "Session")
 
 _SAID = {
     "organization.created": "founded organization {slug}",
@@ -48,6 +48,8 @@ _SAID = {
     "api_key.revoked": "revoked API key {key_id}",
     "person.observed": "met person {person_id}",
     "subject.shredded": "erased person {person_id}",
+    "erasure.requested": "asked for erasure {erasure_id} ({reason})",
+    "erasure.certified": "certified erasure {erasure_id}",
     "session.started": "started session {session_id}",
     "session.ended": "ended session {session_id} as {outcome}",
     "session.timed_out": "let session {session_id} time out after {limit_s} s of silence",

@@ -17,15 +17,18 @@ import msgspec
 import structlog
 
 from commands.bus import Principal
+from commands.erasure import Eraser, finish
 from commands.sessions import time_out_session
 from domain.kernel import DomainError
 from eventstore.database import WORKER_ROLE, Connection, Pool, connect_pool
 from eventstore.mapper import Mapper
 from eventstore.objects import open_objects
-from eventstore.port import StoreUnavailableError
+from eventstore.port import Meta, StoreUnavailableError
 from eventstore.postgres import PostgresStore
+from eventstore.proof import Signer, log_name
 from eventstore.sealing import PostgresKeyRing
 from eventstore.settings import Settings
+from projections.erasure import unfinished
 from projections.sessions.queries import stale_sessions
 from workers.consolidate import Consolidator
 from workers.keys import master_key
@@ -41,6 +44,8 @@ STALE_BATCH_MAX = 500
 RECEIPTS_EVERY_S = 600.0
 RECEIPTS_BATCH_MAX = 10_000
 RECEIPT_KEEP = timedelta(days=30)
+ERASURES_EVERY_S = 10.0
+ERASURES_BATCH_MAX = 20
 ACTOR = "system:scheduler"
 NOBODY = UUID(int=0)
 
@@ -108,8 +113,22 @@ async def consolidate_sessions(tools: Tools) -> int:
     return await tools.consolidator.run()
 
 
+async def finish_erasures(tools: Tools) -> int:
+    """Carry out erasures that were asked for and cut off half-way."""
+    async with tools.pool.acquire() as connection:
+        found = await unfinished(connection, ERASURES_BATCH_MAX)
+        if not found:
+            return 0
+        signer = Signer(master_key(tools.settings), await log_name(connection))
+    eraser = Eraser(tools.store, tools.pool, tools.store.mapper.ring, signer)
+    for org_id, erasure_id in found:
+        await finish(eraser, org_id, erasure_id, meta=Meta(actor=ACTOR))
+    return len(found)
+
+
 JOBS = (
     Job("time_out_stale_sessions", STALE_EVERY_S, time_out_stale_sessions),
+    Job("finish_erasures", ERASURES_EVERY_S, finish_erasures),
     Job("prune_receipts", RECEIPTS_EVERY_S, prune_receipts),
     Job("consolidate_sessions", lambda settings: settings.consolidate_every_s, consolidate_sessions),
 )

@@ -118,24 +118,34 @@ def signed(text: str, signatures: list[Signature]) -> str:
     return f"{text}\n{''.join(lines)}"
 
 
+def parse_signed(note: str) -> tuple[str, list[Signature]]:
+    """The signed text of any note, and its signatures.
+
+    Raises:
+        ProofError: it is no note, or spelled in another way than it is written.
+    """
+    text, gap, tail = note.partition("\n\n")
+    lines = tail.splitlines()
+    if not gap or not 0 < len(lines) <= SIGNATURES_MAX:
+        raise ProofError(f"a note is text, an empty line and 1 to {SIGNATURES_MAX} signatures")
+    signatures = [_signature(line) for line in lines]
+    if signed(text + "\n", signatures) != note:
+        raise ProofError("the signatures are not spelled as they are written")
+    return text + "\n", signatures
+
+
 def parse_note(note: str) -> tuple[Checkpoint, list[Signature]]:
-    """Read a note, which must hold exactly what our checkpoints hold.
+    """Read a note that must hold exactly what our checkpoints hold.
 
     Raises:
         ProofError: a line is missing, too much or not what it should be.
     """
-    text, gap, tail = note.partition("\n\n")
-    if not gap or len(note) > NOTE_CHARS_MAX:
-        raise ProofError("a checkpoint is text, an empty line and signatures")
-    checkpoint = _checkpoint(text.split("\n"))
-    if checkpoint.text() != text + "\n":
+    if len(note) > NOTE_CHARS_MAX:
+        raise ProofError("the note is too long for a checkpoint")
+    text, signatures = parse_signed(note)
+    checkpoint = _checkpoint(text.removesuffix("\n").split("\n"))
+    if checkpoint.text() != text:
         raise ProofError("the checkpoint is not spelled as it would be signed")
-    lines = tail.splitlines()
-    if not 0 < len(lines) <= SIGNATURES_MAX:
-        raise ProofError(f"a checkpoint has 1 to {SIGNATURES_MAX} signatures")
-    signatures = [_signature(line) for line in lines]
-    if signed(text + "\n", signatures) != note:
-        raise ProofError("the signatures are not spelled as they are written")
     return checkpoint, signatures
 
 

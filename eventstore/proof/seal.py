@@ -11,7 +11,7 @@ import msgspec
 from domain.proof.leaf import event_leaf, microseconds, organization_hash
 from domain.proof.merkle import Node, Range, blocks, leaf_hash, node_hash, span_hash, split
 from domain.proof.note import Checkpoint, parse_note
-from eventstore.database import Connection
+from eventstore.database import Connection, Pool
 from eventstore.proof.keys import Signer
 from eventstore.proof.nodes import TILE_LEVEL, chunks, log_hashes, organization_hashes
 from eventstore.sql import load
@@ -60,7 +60,7 @@ class _News:
         self.by_org: defaultdict[UUID, list[bytes]] = defaultdict(list)
 
 
-async def log_name(connection: Connection) -> str:
+async def log_name(connection: Connection | Pool) -> str:
     """What this installation's log is called."""
     found: UUID = await connection.fetchval("SELECT id FROM crewkit.proof_log")
     return f"crewkit/{found}"

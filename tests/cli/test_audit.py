@@ -95,3 +95,33 @@ async def test_an_export_can_go_through_a_pipe(desk: Desk) -> None:
     await filled(desk, "a")
     done = await desk.run("audit", "export", "--out", "-")
     assert json.loads(done.stdout.splitlines()[-1])["kind"] == "end"
+
+
+async def test_a_person_is_listed_erased_and_certified(desk: Desk) -> None:
+    import httpx  # noqa: PLC0415
+
+    from tests.api.test_erasure import ADA, tell  # noqa: PLC0415
+
+    async with httpx.AsyncClient(base_url=desk.live.url, timeout=30) as http:
+        await tell(http, desk.house)
+    await desk.house.project()
+    listed = (await desk.run("people", "list")).stdout
+    (line,) = [one for one in listed.splitlines() if ADA["email"] in one]
+    person = line.split()[0]
+    assert ADA["name"] in line
+    await desk.run("people", "erase", person, check=2)  # no reason
+    await desk.run("people", "erase", person, "--reason", "subject_request", check=1)  # nobody said yes
+    assert ADA["email"] in (await desk.run("people", "list")).stdout
+    done = await desk.run("people", "erase", person, "--reason", "subject_request", "--yes", "--json")
+    certificate = json.loads(done.stdout)
+    await desk.house.project()
+    listed = (await desk.run("people", "list")).stdout
+    assert ADA["email"] not in listed
+    assert f"{person}  erased" in listed
+    shown = await desk.run("audit", "certificate", certificate["erasure_id"])
+    assert f"subject {desk.house.ours.org_id} {person} key" in shown.stdout
+    assert "NOT compared" in shown.stdout
+    pin = (await sealed(desk.house)).public.fingerprint
+    assert "you named" in (await desk.run("audit", "certificate", certificate["erasure_id"], "--pin", pin)).stdout
+    await desk.run("audit", "certificate", certificate["erasure_id"], "--pin", "sha256:" + "0" * 64, check=1)
+    await desk.run("audit", "certificate", "00000000-0000-4000-8000-000000000000", check=1)

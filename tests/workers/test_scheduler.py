@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from domain.erasure.decide import erasure_stream
+from domain.erasure.events import ErasureCertified, ErasureRequested, Subject
 from domain.kernel import Stream
+from domain.organizations.events import SubjectShredded
+from eventstore.port import Append, NewEvent
 from eventstore.settings import Settings
+from projections import erasure
 from projections.sessions import PROJECTION
-from tests.workers.tally import ORG, PERSON, Log, open_log, running, until
+from tests.workers.tally import AT, ORG, PERSON, Log, open_log, running, until
 from workers import scheduler
 from workers.projector import run_projector
-from workers.scheduler import Job, Tools, run_scheduler, time_out_stale_sessions
+from workers.scheduler import Job, Tools, finish_erasures, run_scheduler, time_out_stale_sessions
 
 pytestmark = pytest.mark.integration
 
@@ -98,6 +103,35 @@ async def test_a_defective_job_does_not_stop_the_others(log: Log, settings: Sett
     async with running(run_scheduler(settings, jobs=[Job("broken", 0.01, broken), Job("good", 0.01, good)])):
         while len(ran) < 3:
             await asyncio.sleep(0.01)
+
+
+async def test_an_erasure_that_was_cut_off_is_finished(log: Log, settings: Settings) -> None:
+    asked = ErasureRequested(
+        erasure_id=PERSON,
+        subjects=[Subject(ORG, PERSON)],
+        reason="subject_request",
+        requested_by="key:1",
+        requested_at=AT,
+    )
+    stream = erasure_stream(PERSON)
+    await log.store.append(Append(org_id=ORG, stream=stream, events=[NewEvent(asked)]))
+    jobs = (Job("finish_erasures", 0.02, finish_erasures),)
+    async with running(run_projector(settings, wanted=[erasure.PROJECTION]), run_scheduler(settings, jobs=jobs)):
+
+        async def certified() -> bool:
+            return len(await log.store.read_stream(ORG, stream)) == 2
+
+        await until(certified)
+        await log.reached(await log.store.head(), "erasure")
+        await asyncio.sleep(0.1)  # several more runs
+    kinds = [type(one.event) for one in await log.store.read_all(0)]
+    assert kinds == [ErasureRequested, SubjectShredded, ErasureCertified]
+    last = (await log.store.read_stream(ORG, stream))[-1]
+    assert last.meta.actor == "system:scheduler"
+    row = await log.store.pool.fetchrow("SELECT certified_at, note FROM crewkit.erasure")
+    assert row is not None
+    assert isinstance(last.event, ErasureCertified)
+    assert tuple(row) == (last.event.certified_at, last.event.note)
 
 
 async def test_old_receipts_go_and_young_ones_stay(log: Log, settings: Settings, postgres_url: str) -> None:

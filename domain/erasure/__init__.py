@@ -1,0 +1,1 @@
+"""Erasing people: which keys are destroyed, and the certificate that says so."""
