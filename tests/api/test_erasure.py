@@ -54,9 +54,9 @@ HOOKS = [
     told("SessionEnd", 7, reason="exit"),
 ]
 ITEMS = [
-    {"type": "user", "uuid": "u1", "sessionId": SESSION, "timestamp": "2026-11-25T04:00:00Z",
+    {"type": "user", "uuid": "u1", "sessionId": SESSION, "timestamp": "2026-11-20T04:00:00Z",
      "message": {"role": "user", "content": f"hello {CANARY}"}},
-    {"type": "assistant", "uuid": "u2", "sessionId": SESSION, "timestamp": "2026-11-25T04:00:01Z",
+    {"type": "assistant", "uuid": "u2", "sessionId": SESSION, "timestamp": "2026-11-20T04:00:01Z",
      "message": {"role": "assistant", "id": "m1", "model": "claude-sonnet-4-5",
                  "content": [{"type": "text", "text": f"hi {CANARY}"}],
                  "usage": {"input_tokens": 3, "output_tokens": 2}}},
@@ -67,13 +67,13 @@ def otlp() -> dict[str, Any]:
     attributes = {
         "session.id": SESSION,
         "event.name": "user_prompt",
-        "event.timestamp": "2026-11-25T04:00:00Z",
+        "event.timestamp": "2026-11-20T04:00:00Z",
         "user.email": ADA["email"],
         "prompt": f"hello {CANARY}",
         "prompt_length": "20",
     }
     record = {
-        "timeUnixNano": "1795579200000000000",
+        "timeUnixNano": "1795147200000000000",
         "body": {"stringValue": "claude_code.user_prompt"},
         "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()],
     }
