@@ -65,6 +65,7 @@ MANAGER = Access(frozenset({"admin"}), permission="manager")
 LEAVING = Access(frozenset({"admin"}), permission="viewer")  # everybody may leave; removing others is decided by rank
 ROLE = Access(frozenset({"ingest", "read"}), permission="viewer")
 OWNER = Access(permission="owner")  # no key is ever an owner
+ERASING = Access(frozenset({"admin"}), permission="owner")  # for ever: of members only those who answer for all of it
 OPERATOR = Access(frozenset({"admin"}), loopback=True)
 
 _T = "/api/v1/{organization_id}"
@@ -143,7 +144,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_T}/audit/certificates/{{erasure_id}}"): AUDIT,
     # people
     ("GET", f"{_T}/people"): AUDIT,
-    ("POST", f"{_T}/people/{{person_id}}/erase"): OWNER,
+    ("POST", f"{_T}/people/{{person_id}}/erase"): ERASING,
     # organizations
     ("POST", "/api/v1/organizations"): SIGNED_IN,
     ("POST", "/orgs"): SIGNED_IN,
