@@ -23,7 +23,7 @@ from domain.organizations.state import PERMISSIONS
 from eventstore.port import Outcome, Status
 from projections.members import PROJECTION, queries
 from projections.members.queries import MemberFound
-from schemas.members import MemberPage, MemberPatch, MemberView
+from schemas.members import MemberPage, MemberPatch, MemberView, NewInvitation
 
 AnyRequest = Request[Any, Any, Any]
 Word = Annotated[str | None, QueryParameter(max_length=63)]
@@ -55,11 +55,11 @@ def view(found: MemberFound, base: str) -> MemberView:
     )
 
 
-def wanted_role(body: MemberPatch) -> tuple[str | None, str | None]:
+def wanted_role(body: MemberPatch | NewInvitation) -> tuple[str | None, str | None]:
     """Permission and working role that a request means; the older field `role` may name either.
 
     Raises:
-        ApiError: 422, nothing is to be changed, or `role` contradicts the field it means.
+        ApiError: 422, `role` contradicts the field it means.
     """
     permission, org_role = body.permission, body.org_role
     if body.role is not None:
@@ -67,8 +67,6 @@ def wanted_role(body: MemberPatch) -> tuple[str | None, str | None]:
         if known not in {None, body.role}:
             raise ApiError(422, "role: contradicts what is sent beside it", details={"field": "role"})
         permission, org_role = (body.role, org_role) if body.role in PERMISSIONS else (permission, body.role)
-    if permission is None and org_role is None:
-        raise ApiError(422, "permission or org_role: expected at least one", details={"field": "permission"})
     return permission, org_role
 
 
@@ -153,6 +151,8 @@ async def change(
     """Permission, working role, or both.  Nobody gives more than they have, or changes a member above them."""
     body = await read_json(request, _patch)
     permission, org_role = wanted_role(body)
+    if permission is None and org_role is None:
+        raise ApiError(422, "permission or org_role: expected at least one", details={"field": "permission"})
     outcome = await commands.change_member(
         services_of(request).store, principal_of(request), user_id, permission=permission, org_role=org_role
     )

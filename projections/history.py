@@ -27,7 +27,7 @@ FACT_ACTIONS = frozenset({"hook.recorded", "telemetry.recorded", "transcript.rec
 # One-time tokens and key material: who may read history must not be able to sign in as somebody with it.
 SECRET_FIELDS = frozenset({"token", "password_hash", "private_key"})
 
-RESOURCE_TYPES = ("ApiKey", "Erasure", "LlmSession", "Organization", "Person", "Session")
+RESOURCE_TYPES = ("ApiKey", "Erasure", "Invitation", "LlmSession", "Organization", "Person", "Project", "Session")
 
 _SAID = {
     "organization.created": "founded organization {slug}",
@@ -41,6 +41,12 @@ _SAID = {
     "member.role_changed": "made member {user_id} {permission}, {org_role} (was {permission_before}, {org_role_before})",
     "member.removed": "removed member {user_id}",
     "ownership.transferred": "handed ownership from {from_user_id} to {to_user_id}",
+    "invitation.created": "invited somebody as {permission}, {org_role}",
+    "invitation.resent": "sent an invitation again",
+    "invitation.cancelled": "cancelled an invitation",
+    "invitation.accepted": "accepted an invitation",
+    "invitation.declined": "declined an invitation",
+    "invitation.expired": "let an invitation expire",
     "role.created": "created working role {key}",
     "role.updated": "changed working role {key}",
     "role.deleted": "deleted working role {key}",

@@ -33,6 +33,7 @@ from projections.sessions.queries import stale_sessions
 from workers.consolidate import Consolidator
 from workers.keys import master_key
 from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
+from workers.tenancy import expire_invitations, finish_joinings, purge_organizations
 
 log = structlog.get_logger("scheduler")
 
@@ -43,6 +44,8 @@ STALE_EVERY_S = 15.0
 STALE_BATCH_MAX = 500
 RECEIPTS_EVERY_S = 600.0
 RECEIPTS_BATCH_MAX = 10_000
+INVITATIONS_EVERY_S = 60.0
+PURGE_EVERY_S = 600.0
 RECEIPT_KEEP = timedelta(days=30)
 ERASURES_EVERY_S = 10.0
 ERASURES_BATCH_MAX = 20
@@ -131,6 +134,9 @@ JOBS = (
     Job("finish_erasures", ERASURES_EVERY_S, finish_erasures),
     Job("prune_receipts", RECEIPTS_EVERY_S, prune_receipts),
     Job("consolidate_sessions", lambda settings: settings.consolidate_every_s, consolidate_sessions),
+    Job("expire_invitations", INVITATIONS_EVERY_S, lambda tools: expire_invitations(tools.pool, tools.store)),
+    Job("finish_joinings", INVITATIONS_EVERY_S, lambda tools: finish_joinings(tools.pool, tools.store)),
+    Job("purge_organizations", PURGE_EVERY_S, lambda tools: purge_organizations(tools.pool, tools.store)),
 )
 
 

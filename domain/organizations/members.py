@@ -52,7 +52,7 @@ def add(
     invitation_id: str | None = None,
     at: datetime,
 ) -> list[Event]:
-    """Let a user in.  A member stays what they are: adding them again changes nothing.
+    """Let a user in.  A member stays what they are: adding them again changes nothing, nor does an invitation used before.
 
     Raises:
         NotFoundError: there is no such organization.
@@ -61,7 +61,7 @@ def add(
         LimitReachedError: the organization is full.
     """
     organization = living(state)
-    if user_id in organization.members:
+    if user_id in organization.members or invitation_id in organization.used:
         return []
     check_grant(organization, actor, permission, org_role)
     if len(organization.members) >= MEMBERS_MAX:

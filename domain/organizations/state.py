@@ -95,6 +95,7 @@ class Organization(msgspec.Struct, frozen=True):
     region: str = REGION_DEFAULT
     deleted_at: datetime | None = None
     purged: bool = False
+    used: frozenset[str] = frozenset()  # invitations that made somebody a member: none does so twice
 
     def owners(self) -> int:
         """How many there are: never 0."""
@@ -198,6 +199,13 @@ def _member(state: Organization, user_id: UUID, member: Member | None) -> Organi
     return msgspec.structs.replace(state, members=members)
 
 
+def _added(state: Organization, event: MemberAdded) -> Organization:
+    state = _member(state, event.user_id, Member(event.permission, event.org_role))
+    if event.invitation_id is None:
+        return state
+    return msgspec.structs.replace(state, used=state.used | {event.invitation_id})
+
+
 def _transferred(state: Organization, event: OwnershipTransferred) -> Organization:
     for user_id, permission in ((event.from_user_id, ADMIN), (event.to_user_id, OWNER)):
         if (member := state.members.get(user_id)) is not None:
@@ -231,7 +239,7 @@ _STEPS: dict[type[Event], Callable[[Organization, Any], Organization]] = {
     OrganizationDeleted: lambda state, event: _replace(state, deleted_at=event.deleted_at),
     OrganizationRestored: lambda state, _: _replace(state, deleted_at=None),
     OrganizationPurged: lambda state, _: _replace(state, purged=True),
-    MemberAdded: lambda state, event: _member(state, event.user_id, Member(event.permission, event.org_role)),
+    MemberAdded: _added,
     MemberRoleChanged: lambda state, event: _member(state, event.user_id, Member(event.permission, event.org_role)),
     MemberRemoved: lambda state, event: _member(state, event.user_id, None),
     OwnershipTransferred: _transferred,

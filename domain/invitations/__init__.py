@@ -1,0 +1,1 @@
+"""Invitations: a mailed token that makes one user a member, once."""
