@@ -37,7 +37,9 @@ from api.people import People
 from api.requests import RequestLog
 from api.services import Services
 from api.streams import Hub
+from commands.signin.devices import Pace
 from commands.tokens import AccessTokens, SigningKeys, Tools
+from commands.users.passwords import Hashing
 from domain.discover import collect
 from eventstore import settings as settings_module
 from eventstore.database import API_ROLE, connect_pool
@@ -160,6 +162,8 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
             sign_in_limiter=RateLimiter(settings.sign_ins_per_min / 60, burst_s=60),
             tools=Tools(store, keyring, person_secret, tokens),
             signer=Signer(master, await log_name(pool)),
+            hashing=Hashing(),
+            pace=Pace(),
         )
         stack.enter_context(_streams_end_on_signals(hub))
         stack.callback(hub.close)

@@ -20,6 +20,7 @@ KNOWN_TTL_S = 5.0  # an ended login works no longer than this where no notice of
 ENDED_TTL_S = 3600.0  # by then the read model knows
 CACHED_MAX = 10_000
 COOKIE = "crewkit_session"  # holds an access token; HttpOnly, SameSite=Lax
+BROWSER_COOKIE = "crewkit_browser"  # a random id: knows a browser again, and binds its CSRF token before a login
 CSRF_HEADER = "x-csrf-token"
 CSRF_LABEL = b"crewkit csrf 1 "
 

@@ -70,6 +70,7 @@ OPERATOR = Access(frozenset({"admin"}), loopback=True)
 
 _T = "/api/v1/{organization_id}"
 _O = "/api/v1/organizations/{organization_id}"
+_A = "/api/v1/auth"
 
 TABLE: dict[tuple[str, str], Access] = {
     # service
@@ -85,6 +86,34 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/schema/openapi.json"): PUBLIC,
     # signing in
     ("GET", "/.well-known/jwks.json"): PUBLIC,
+    ("POST", f"{_A}/register"): SIGN_IN,
+    ("POST", f"{_A}/login"): SIGN_IN,
+    ("POST", f"{_A}/password/forgot"): SIGN_IN,
+    ("POST", f"{_A}/password/reset"): SIGN_IN,
+    ("POST", f"{_A}/password/change"): SIGNED_IN,
+    ("POST", f"{_A}/email/verify"): SIGN_IN,
+    ("POST", f"{_A}/magic_link"): SIGN_IN,
+    ("POST", f"{_A}/magic_link/verify"): SIGN_IN,
+    ("POST", f"{_A}/device"): SIGN_IN,
+    ("POST", "/auth/device"): SIGN_IN,
+    ("POST", f"{_A}/token"): PUBLIC,
+    ("POST", "/auth/token"): PUBLIC,
+    ("POST", f"{_A}/device/verify"): Access(user=True, guessable=True),
+    ("POST", f"{_A}/passkey/login/challenge"): SIGN_IN,
+    ("POST", f"{_A}/passkey/login"): SIGN_IN,
+    ("POST", f"{_A}/passkey/register/challenge"): SIGNED_IN,
+    ("POST", f"{_A}/passkey/register"): SIGNED_IN,
+    ("GET", f"{_A}/passkeys"): SIGNED_IN,
+    ("DELETE", f"{_A}/passkeys/{{passkey_id}}"): SIGNED_IN,
+    ("POST", f"{_A}/refresh"): PUBLIC,
+    ("POST", f"{_A}/revoke"): SIGNED_IN,
+    ("DELETE", f"{_A}/logout"): SIGNED_IN,
+    ("GET", f"{_A}/me"): SIGNED_IN,
+    ("PATCH", f"{_A}/me"): SIGNED_IN,
+    ("DELETE", f"{_A}/me"): SIGNED_IN,
+    ("POST", f"{_A}/complete_profile"): SIGNED_IN,
+    ("GET", f"{_A}/organizations"): SIGNED_IN,
+    ("GET", f"{_A}/activity"): SIGNED_IN,
     # the agent's side: three channels
     ("POST", f"{_T}/observability/events"): INGEST,
     ("POST", f"{_T}/observability/sessions/{{session_id}}/events"): INGEST,

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from litestar.connection import ASGIConnection
 
+from projections import users
+from projections.freshness import wait_for
+
 if TYPE_CHECKING:
     from api.auth import Authenticator
     from api.bus import Bus
@@ -14,7 +17,9 @@ if TYPE_CHECKING:
     from api.metrics import Metrics
     from api.people import People
     from api.streams import Hub
+    from commands.signin.devices import Pace
     from commands.tokens import Tools
+    from commands.users.passwords import Hashing
     from eventstore.database import Pool
     from eventstore.port import Recorded
     from eventstore.postgres import PostgresStore
@@ -29,11 +34,13 @@ class Services:
     __slots__ = (
         "auth",
         "bus",
+        "hashing",
         "hub",
         "keyring",
         "limiter",
         "metrics",
         "notice",
+        "pace",
         "people",
         "person_secret",
         "pool",
@@ -62,6 +69,8 @@ class Services:
         sign_in_limiter: RateLimiter,
         tools: Tools,
         signer: Signer,
+        hashing: Hashing,
+        pace: Pace,
     ) -> None:
         """`notice` says what the sessions projection announces about an event; `person_secret` keys the ids of people;
         `tools` is what the commands of signing in work with.
@@ -81,6 +90,17 @@ class Services:
         self.sign_in_limiter = sign_in_limiter
         self.tools = tools
         self.signer = signer
+        self.hashing = hashing
+        self.pace = pace
+
+    async def settle_users(self, position: int | None) -> None:
+        """Wait until the read model knows what happened to a user, then ask it again for everybody.
+
+        Processes that this one does not reach ask again after a few seconds: the read model must know by then.
+        """
+        if position is not None:
+            await wait_for(self.pool, users.PROJECTION.name, position, self.settings.read_after_wait_s)
+        self.people.forget()
 
 
 def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:

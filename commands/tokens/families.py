@@ -177,3 +177,10 @@ async def revoke_family(
         meta=meta,
     )
     return outcome.position if outcome else None
+
+
+async def family_owner(store: EventStore, family_id: UUID) -> UUID | None:
+    """Whose login it is; None: there never was such a login."""
+    first = await store.read_stream(PLATFORM, decide.family_stream(family_id), limit=1)
+    opened = decide.evolve_family(decide.NO_FAMILY, first[0].event) if first else decide.NO_FAMILY
+    return None if isinstance(opened, decide.NoFamily) else opened.user_id

@@ -50,7 +50,7 @@ class AccessTokenDenied(Event, frozen=True, kw_only=True, tag="access_token.deni
 
 
 class TokenFamilyRevoked(Event, frozen=True, kw_only=True, tag="token_family.revoked.v1"):
-    """The login is over.  `reason`: `logout`, `reuse` or `ended`."""
+    """The login is over.  `reason`: `logout`, `reuse` or `revoked`."""
 
     family_id: UUID
     user_id: UUID

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 from uuid import UUID
 
 from domain.kernel import DomainError, Event, NotFoundError, Sealed
@@ -36,6 +37,8 @@ PASSWORD_CHARS_MAX = 1_024  # longer ones only make hashing slow
 LOCALE_CHARS_MAX = 35
 TIMEZONE_CHARS_MAX = 64
 PASSKEYS_MAX = 50
+
+Decision: TypeAlias = Callable[[UserState], list[Event]]
 
 
 class UnverifiedError(DomainError):

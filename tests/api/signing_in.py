@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 from commands.bus import Principal, transact
@@ -51,3 +52,40 @@ async def signed_in(house: House, *, platform_role: str = "org_user") -> Pair:
 
 def bearer(pair: Pair, **more: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {pair.access_token}", **more}
+
+
+AGENT = {"User-Agent": "test browser 1"}
+PASSWORD = "correct horse battery staple"
+
+
+async def told_in(house: House, kind: str, field: str = "token") -> str:
+    """What the newest event of that type tells its mail: the sealed `field`, opened."""
+    (newest,) = await house.store.find(PLATFORM, type=kind, newest_first=True, limit=1)
+    (text,) = await house.ring.open_many(PLATFORM, [(newest.type, getattr(newest.event, field))])
+    assert text is not None
+    return text
+
+
+async def registered(http: Any, house: House, email: str, *, verified: bool = True) -> None:
+    """An account with `PASSWORD`, as people get one."""
+    answer = await http.post(
+        "/api/v1/auth/register", json={"email": email, "password": PASSWORD, "name": "Ada"}, headers=AGENT
+    )
+    assert answer.status_code == 202, answer.text
+    if verified:
+        token = await told_in(house, "user.registered.v1")
+        verified_answer = await http.post("/api/v1/auth/email/verify", json={"token": token})
+        assert verified_answer.status_code == 200, verified_answer.text
+    await house.project()
+
+
+async def logged_in(http: Any, email: str, password: str = PASSWORD, **headers: str) -> dict[str, Any]:
+    """The pair that a password brings."""
+    answer = await http.post("/api/v1/auth/login", json={"email": email, "password": password}, headers=AGENT | headers)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def carrying(pair: dict[str, Any]) -> dict[str, str]:
+    """The header of a pair from an answer."""
+    return {"Authorization": f"Bearer {pair['access_token']}", **AGENT}

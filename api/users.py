@@ -1,0 +1,215 @@
+"""The caller's own account."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, patch, post
+from litestar.params import QueryParameter
+
+from api.answers import body_of, json_answer
+from api.auth import claims_of, principal_of
+from api.bodies import read_json
+from api.errors import ApiError, bad_cursor, unavailable
+from api.fresh import wait_until_fresh
+from api.services import services_of
+from commands.bus import Principal
+from commands.members import remove_member
+from commands.users import accounts
+from domain.kernel import PLATFORM, tag_of
+from domain.users.events import UserLoggedIn, UserLoginFailed, UserRegistered
+from eventstore.sealing import unboxed
+from projections import members
+from projections.users import PROJECTION, queries
+from projections.users.tables import LoginRow, UserRow
+from schemas.users import (
+    FirstProfile,
+    LoginPage,
+    LoginView,
+    MembershipPage,
+    MembershipView,
+    ProfileChange,
+    UserView,
+)
+
+A = "/api/v1/auth"
+ACTIVITY_DEFAULT = 50
+ACTIVITY_MAX = 200
+_change = msgspec.json.Decoder(ProfileChange)
+_first = msgspec.json.Decoder(FirstProfile)
+_EMAIL_TAG = tag_of(UserRegistered)
+_LOGIN_TAGS = {"succeeded": tag_of(UserLoggedIn), "failed": tag_of(UserLoginFailed)}
+
+Limit = Annotated[int, QueryParameter(ge=1, le=ACTIVITY_MAX)]
+CursorText = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before", max_length=200)]
+
+
+def user_id_of(principal: Principal) -> UUID:
+    """The signed-in user who asks.
+
+    Raises:
+        ApiError: 403, an API key asks.
+    """
+    if principal.user_id is None:
+        raise ApiError(403, "this is for signed-in users, not for API keys")
+    return principal.user_id
+
+
+async def view_of(request: Request[Any, Any, Any], row: UserRow) -> UserView:
+    """The account with its sealed texts opened."""
+    ring = services_of(request).keyring
+    boxes = [(_EMAIL_TAG, row.email_box), (row.name_tag or "", row.name_box)]
+    opened = iter(await ring.open_many(PLATFORM, [(tag, unboxed(box)) for tag, box in boxes if box]))
+    email, name = (next(opened) if box else None for _, box in boxes)
+    return UserView(
+        user_id=row.user_id,
+        email=email,
+        name=name,
+        locale=row.locale,
+        timezone=row.timezone,
+        status=row.status,
+        email_verified=row.verified,
+        profile_completed=row.completed,
+        has_password=row.has_password,
+        platform_role=row.platform_role,
+        registered_at=row.registered_at,
+        last_login_at=row.last_login_at,
+        links={
+            "self": f"{A}/me",
+            "organizations": f"{A}/organizations",
+            "passkeys": f"{A}/passkeys",
+            "activity": f"{A}/activity",
+        },
+    )
+
+
+@get(f"{A}/me", summary="The signed-in user")
+async def me(request: Request[Any, Any, Any]) -> Response[UserView]:
+    """Name and address are opened for their owner."""
+    await wait_until_fresh(request, PROJECTION.name)
+    row = await queries.user(services_of(request).pool, user_id_of(principal_of(request)))
+    if row is None:
+        raise unavailable("the read model has not heard of this user yet")
+    return json_answer(await view_of(request, row))
+
+
+@patch(f"{A}/me", status_code=204, summary="Change one's profile", operation_class=body_of(ProfileChange))
+async def update(request: Request[Any, Any, Any]) -> Response[None]:
+    """What is not given stays as it is."""
+    body = await read_json(request, _change)
+    services, principal = services_of(request), principal_of(request)
+    position = await accounts.update_profile(
+        services.tools,
+        user_id_of(principal),
+        name=body.name,
+        locale=body.locale,
+        timezone=body.timezone,
+        meta=principal.meta(),
+    )
+    return _done(position)
+
+
+@post(f"{A}/complete_profile", status_code=204, summary="Finish the first steps", operation_class=body_of(FirstProfile))
+async def complete(request: Request[Any, Any, Any]) -> Response[None]:
+    """A new user tells their name."""
+    body = await read_json(request, _first)
+    services, principal = services_of(request), principal_of(request)
+    position = await accounts.complete_profile(
+        services.tools,
+        user_id_of(principal),
+        name=body.name,
+        locale=body.locale,
+        timezone=body.timezone,
+        meta=principal.meta(),
+    )
+    return _done(position)
+
+
+@delete(f"{A}/me", status_code=204, summary="Close one's account")
+async def close(request: Request[Any, Any, Any]) -> Response[None]:
+    """For ever: memberships and logins end, the address becomes free.  Refused while an organization has no other owner."""
+    services, principal = services_of(request), principal_of(request)
+    user_id = user_id_of(principal)
+    found = await members.organizations_of(services.pool, user_id)
+    # Organizations one owns first: only they can refuse.
+    for membership in sorted(found, key=lambda one: one.permission != "owner"):
+        there = msgspec.structs.replace(principal, org_id=membership.org_id, permission=membership.permission)
+        await remove_member(services.store, there, user_id)
+    position = await accounts.delete_account(services.tools, user_id, meta=principal.meta())
+    services.people.end(claims_of(request).family_id)
+    await services.settle_users(position)
+    return _done(position)
+
+
+@get(f"{A}/organizations", summary="One's organizations")
+async def organizations(request: Request[Any, Any, Any]) -> Response[MembershipPage]:
+    """By slug, with the caller's permission in each."""
+    await wait_until_fresh(request, members.PROJECTION.name)
+    found = await members.organizations_of(services_of(request).pool, user_id_of(principal_of(request)))
+    items = [
+        MembershipView(
+            organization_id=one.org_id,
+            slug=one.slug,
+            name=one.name,
+            permission=one.permission,
+            org_role=one.org_role,
+            links={"self": f"/api/v1/organizations/{one.slug}"},
+        )
+        for one in found
+    ]
+    return json_answer(MembershipPage(items=items, links={"self": f"{A}/organizations"}))
+
+
+@get(f"{A}/activity", summary="One's logins")
+async def activity(
+    request: Request[Any, Any, Any], limit: Limit = ACTIVITY_DEFAULT, cursor: CursorText = None
+) -> Response[LoginPage]:
+    """Logins and refused logins, newest first."""
+    services, principal = services_of(request), principal_of(request)
+    await wait_until_fresh(request, PROJECTION.name)
+    try:
+        before = None if cursor is None else queries.parse_cursor(cursor)
+    except ValueError as error:
+        raise bad_cursor(error) from error
+    rows = await queries.activity(services.pool, user_id_of(principal), limit=limit + 1, before=before)
+    shown, more = rows[:limit], len(rows) > limit
+    items = await _logins(request, shown)
+    page = LoginPage(
+        items=items,
+        next_cursor=queries.cursor_of(shown[-1]) if more else None,
+        links={"self": f"{A}/activity"},
+    )
+    return json_answer(page)
+
+
+async def _logins(request: Request[Any, Any, Any], rows: list[LoginRow]) -> list[LoginView]:
+    services, family_id = services_of(request), claims_of(request).family_id
+    boxes = [
+        (_LOGIN_TAGS[row.outcome], unboxed(box)) for row in rows for box in (row.ip_box, row.user_agent_box) if box
+    ]
+    opened = iter(await services.keyring.open_many(PLATFORM, boxes))
+    views: list[LoginView] = []
+    for row in rows:
+        ip, user_agent = (next(opened) if box else None for box in (row.ip_box, row.user_agent_box))
+        views.append(
+            LoginView(
+                at=row.at,
+                method=row.method,
+                outcome=row.outcome,
+                reason=row.reason,
+                ip=ip,
+                user_agent=user_agent,
+                current=row.family_id == family_id,
+            )
+        )
+    return views
+
+
+def _done(position: int | None) -> Response[None]:
+    headers = {} if position is None else {"Crewkit-Position": str(position)}
+    return Response(None, status_code=204, headers=headers)
+
+
+ROUTER = Router("/", route_handlers=[me, update, complete, close, organizations, activity], tags=["signing in"])

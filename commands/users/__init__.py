@@ -1,0 +1,1 @@
+"""Register users, sign them in, change what they may change themselves."""

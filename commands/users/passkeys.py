@@ -1,0 +1,277 @@
+"""Passkeys: add one to an account, sign in with one (named or discoverable), take one away."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from webauthn import (
+    generate_authentication_options,
+    generate_registration_options,
+    verify_authentication_response,
+    verify_registration_response,
+)
+from webauthn.helpers import options_to_json
+from webauthn.helpers.exceptions import WebAuthnException
+from webauthn.helpers.structs import (
+    AuthenticatorSelectionCriteria,
+    PublicKeyCredentialDescriptor,
+    ResidentKeyRequirement,
+    UserVerificationRequirement,
+)
+
+from commands.bus import transact
+from commands.tokens import Pair, Tools
+from commands.tokens.families import load_user
+from commands.tokens.keys import decoded, encoded
+from commands.users.login import Visit, begin, email_of, refuse
+from domain.kernel import PLATFORM, Event, Sealed
+from domain.organizations.state import InvalidFieldError
+from domain.signin import once
+from domain.users import decide
+from domain.users.events import PasskeyRegistered
+from domain.users.state import NOBODY, InvalidCredentialsError, Passkey, User, active, evolve, user_stream
+from eventstore.port import Claim, Meta, NameTakenError
+
+CREDENTIAL_CLAIM = "passkey.credential"
+CHALLENGE_BYTES = 32
+NAME_DEFAULT = "Passkey"
+TRANSPORTS = frozenset({"usb", "nfc", "ble", "smart-card", "internal", "cable", "hybrid"})
+_DECOY_LABEL = b"crewkit decoy passkey 1 "
+_BROKEN = (WebAuthnException, ValueError, KeyError, TypeError, AttributeError)
+
+
+class InvalidPasskeyError(InvalidFieldError):
+    """An authenticator's answer does not fit the challenge, this site, or the standard."""
+
+
+class RelyingParty(msgspec.Struct, frozen=True):
+    """This site, as authenticators know it: `id` is its host name, `origin` what browsers show in the address bar."""
+
+    id: str
+    origin: str
+    name: str = "crewkit"
+
+
+class Challenge(msgspec.Struct, frozen=True, kw_only=True):
+    """What the browser needs: `options` is the argument of `navigator.credentials`, in JSON."""
+
+    challenge_id: UUID
+    options: dict[str, Any]
+
+
+async def challenge_for_registration(tools: Tools, party: RelyingParty, user_id: UUID, visit: Visit) -> Challenge:
+    """Begin to add a passkey to the account of a signed-in user."""
+    user = active(await load_user(tools.store, user_id))
+    email = await email_of(tools, user) or "user"
+    challenge_id, challenge = await _issue(tools, "register", user_id, visit)
+    options = generate_registration_options(
+        rp_id=party.id,
+        rp_name=party.name,
+        user_id=user_id.bytes,
+        user_name=email,
+        challenge=challenge,
+        timeout=int(once.CHALLENGE_LIFE.total_seconds() * 1000),
+        exclude_credentials=[_descriptor(one.credential_id) for one in user.passkeys],
+        authenticator_selection=AuthenticatorSelectionCriteria(
+            resident_key=ResidentKeyRequirement.PREFERRED,
+            user_verification=UserVerificationRequirement.REQUIRED,
+        ),
+    )
+    return Challenge(challenge_id=challenge_id, options=msgspec.json.decode(options_to_json(options)))
+
+
+async def register(
+    tools: Tools,
+    party: RelyingParty,
+    user_id: UUID,
+    challenge_id: UUID,
+    credential: dict[str, Any],
+    *,
+    name: str | None,
+    visit: Visit,
+) -> tuple[UUID, int]:
+    """Add the passkey that the authenticator made; its id and the position.
+
+    Raises:
+        InvalidPasskeyError: the answer does not fit.
+        SpentError: the challenge does not work (any more).
+    """
+    challenge = await _consume(tools, challenge_id, purpose="register", user_id=user_id, visit=visit)
+    try:
+        made = verify_registration_response(
+            credential=credential,
+            expected_challenge=challenge,
+            expected_rp_id=party.id,
+            expected_origin=party.origin,
+            require_user_verification=True,
+        )
+        told: Any = credential.get("response", {}).get("transports") or []
+        transports = sorted(TRANSPORTS.intersection(told))
+    except _BROKEN as error:
+        raise InvalidPasskeyError("the authenticator's answer does not fit", field="credential") from error
+    registered = PasskeyRegistered(
+        user_id=user_id,
+        passkey_id=uuid4(),
+        credential_id=encoded(made.credential_id),
+        public_key=encoded(made.credential_public_key),
+        sign_count=made.sign_count,
+        transports=transports,
+        name=Sealed(user_id, decide.clean_name(name or NAME_DEFAULT)),
+        registered_at=datetime.now(UTC),
+    )
+    try:
+        outcome = await transact(
+            tools.store,
+            PLATFORM,
+            user_stream(user_id),
+            evolve,
+            NOBODY,
+            lambda state: decide.add_passkey(state, registered),
+            meta=visit.meta(user_id),
+            claims=[Claim(CREDENTIAL_CLAIM, registered.credential_id)],
+        )
+    except NameTakenError as error:
+        raise InvalidPasskeyError("this authenticator belongs to another account", field="credential") from error
+    return registered.passkey_id, outcome.position if outcome else 0
+
+
+async def challenge_for_login(
+    tools: Tools, party: RelyingParty, account: str | None, user_id: UUID | None, visit: Visit
+) -> Challenge:
+    """Begin to sign in.  `account` None: whichever passkey the authenticator knows for this site.
+
+    Else the passkeys of that address are named (`account` is its keyed hash, `user_id` whose it is, if anybody's); an address
+    without any gets one that nobody has, so that the answer does not tell which addresses have accounts.
+    """
+    allowed: Sequence[PublicKeyCredentialDescriptor] = ()
+    if account is not None:
+        state = NOBODY if user_id is None else await load_user(tools.store, user_id)
+        known = state.passkeys if isinstance(state, User) and state.status == "active" else ()
+        decoy = hmac.digest(tools.secret, _DECOY_LABEL + account.encode(), "sha256")
+        allowed = [_descriptor(one.credential_id) for one in known] or [PublicKeyCredentialDescriptor(id=decoy)]
+    challenge_id, challenge = await _issue(tools, "login", user_id if allowed else None, visit)
+    options = generate_authentication_options(
+        rp_id=party.id,
+        challenge=challenge,
+        timeout=int(once.CHALLENGE_LIFE.total_seconds() * 1000),
+        allow_credentials=list(allowed),
+        user_verification=UserVerificationRequirement.REQUIRED,
+    )
+    return Challenge(challenge_id=challenge_id, options=msgspec.json.decode(options_to_json(options)))
+
+
+async def log_in(
+    tools: Tools, party: RelyingParty, challenge_id: UUID, credential: dict[str, Any], visit: Visit
+) -> Pair:
+    """Sign in with what the authenticator signed.
+
+    Raises:
+        SpentError: the challenge does not work (any more).
+        InvalidCredentialsError: the passkey does not open an account here, or seems to have been copied.
+    """
+    named: list[UUID | None] = []
+    challenge = await _consume(tools, challenge_id, purpose="login", user_id=None, visit=visit, owner=named)
+    try:
+        user_id = named[0] or UUID(bytes=decoded(credential["response"]["userHandle"]))
+        credential_id = encoded(decoded(credential["id"]))
+    except _BROKEN as error:
+        raise InvalidCredentialsError("cannot sign in with these credentials") from error
+    user = active(await load_user(tools.store, user_id))
+    passkey = next((one for one in user.passkeys if one.credential_id == credential_id), None)
+    if passkey is None:
+        raise InvalidCredentialsError("cannot sign in with these credentials")
+    told = _verified_count(party, passkey, challenge, credential)
+    if not decide.count_is_sound(passkey, told):
+        await refuse(tools, user_id, visit, method="passkey", reason="sign_count")
+        raise InvalidCredentialsError("cannot sign in with these credentials")
+    return await begin(tools, user_id, visit, method="passkey", passkey=(passkey.passkey_id, told))
+
+
+def _verified_count(party: RelyingParty, passkey: Passkey, challenge: bytes, credential: dict[str, Any]) -> int:
+    """What the authenticator's counter says, after its signature was checked."""
+    try:
+        verified = verify_authentication_response(
+            credential=credential,
+            expected_challenge=challenge,
+            expected_rp_id=party.id,
+            expected_origin=party.origin,
+            credential_public_key=decoded(passkey.public_key),
+            credential_current_sign_count=0,  # compared by `count_is_sound`, whose refusal is noted
+            require_user_verification=True,
+        )
+    except _BROKEN as error:
+        raise InvalidCredentialsError("cannot sign in with these credentials") from error
+    return verified.new_sign_count
+
+
+async def remove(tools: Tools, user_id: UUID, passkey_id: UUID, *, meta: Meta) -> int:
+    """Take a passkey away; the position of the fact.
+
+    Raises:
+        NotFoundError: the user has no such passkey.
+    """
+    user = active(await load_user(tools.store, user_id))
+    at = datetime.now(UTC)
+    outcome = await transact(
+        tools.store,
+        PLATFORM,
+        user_stream(user_id),
+        evolve,
+        NOBODY,
+        lambda state: decide.remove_passkey(state, passkey_id=passkey_id, at=at),
+        meta=meta,
+        releases=[Claim(CREDENTIAL_CLAIM, one.credential_id) for one in user.passkeys if one.passkey_id == passkey_id],
+    )
+    return outcome.position if outcome else 0
+
+
+def _descriptor(credential_id: str) -> PublicKeyCredentialDescriptor:
+    return PublicKeyCredentialDescriptor(id=decoded(credential_id))
+
+
+async def _issue(tools: Tools, purpose: str, user_id: UUID | None, visit: Visit) -> tuple[UUID, bytes]:
+    challenge_id, challenge, at = uuid4(), secrets.token_bytes(CHALLENGE_BYTES), datetime.now(UTC)
+    await transact(
+        tools.store,
+        PLATFORM,
+        once.challenge_stream(challenge_id),
+        once.evolve,
+        once.NOTHING,
+        lambda state: once.issue_challenge(
+            state, challenge_id=challenge_id, purpose=purpose, challenge=encoded(challenge), user_id=user_id, at=at
+        ),
+        meta=visit.meta(),
+    )
+    return challenge_id, challenge
+
+
+async def _consume(
+    tools: Tools,
+    challenge_id: UUID,
+    *,
+    purpose: str,
+    user_id: UUID | None,
+    visit: Visit,
+    owner: list[UUID | None] | None = None,
+) -> bytes:
+    """Use the challenge up and answer it; `owner` learns whom it was issued for."""
+    told: list[str] = []
+    at = datetime.now(UTC)
+
+    def wish(state: once.OnceState) -> list[Event]:
+        events = once.consume_challenge(state, purpose=purpose, user_id=user_id, at=at)
+        if isinstance(state, once.Waiting):
+            told[:] = [state.challenge]
+            if owner is not None:
+                owner[:] = [state.user_id]
+        return events
+
+    stream = once.challenge_stream(challenge_id)
+    await transact(tools.store, PLATFORM, stream, once.evolve, once.NOTHING, wish, meta=visit.meta())
+    return decoded(told[0])
