@@ -16,10 +16,11 @@ from api.bodies import read_body, read_json
 from api.errors import ApiError
 from api.idempotency import idempotency_key
 from api.paths import checked_id
-from api.reading import bare, envelopes
+from api.reading import bare, hook_batch
 from api.services import services_of
 from commands import sessions
 from domain.sessions.events import Context
+from eventstore.batches import PostgresBatches
 from schemas.ingest import HookBatch, IngestAnswer
 from schemas.lifecycle import EndSession, SessionChanged, StartSession
 
@@ -36,15 +37,17 @@ def _command_id(request: AnyRequest) -> str | None:
 
 async def ingest(request: AnyRequest, session_id: str | None) -> IngestAnswer:
     """Store the hook events in the body; `session_id` is the crewkit session the caller posted to."""
-    found = envelopes(await read_body(request))
+    found = hook_batch(await read_body(request))
     services = services_of(request)
     return await sessions.ingest_hooks(
         services.store,
         principal_of(request),
-        found,
+        found.events,
         received_at=datetime.now(UTC),
         session_id=session_id,
         person_secret=services.person_secret,
+        batch_id=found.batch_id,
+        names=PostgresBatches(services.pool),
     )
 
 

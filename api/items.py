@@ -18,6 +18,7 @@ from api.fresh import wait_until_fresh
 from api.paths import checked_id, items_path
 from api.services import services_of
 from commands import sessions
+from eventstore.batches import PostgresBatches
 from projections import subagents
 from projections.sessions import items as items_query
 from projections.sessions.queries import CursorError
@@ -70,6 +71,7 @@ async def send_items(
         batch,
         received_at=datetime.now(UTC),
         person_secret=services.person_secret,
+        names=PostgresBatches(services.pool),
     )
     return accepted(answer)
 
@@ -85,6 +87,7 @@ async def ingest_batches(request: AnyRequest) -> BatchesAnswer:
         found.batches,
         received_at=datetime.now(UTC),
         person_secret=services.person_secret,
+        names=PostgresBatches(services.pool),
     )
     return BatchesAnswer(answers[0].position if answers else 0, answers)
 

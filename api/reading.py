@@ -15,27 +15,28 @@ _batch = msgspec.json.Decoder(HookBatch)
 _any = msgspec.json.Decoder()
 
 
-def envelopes(body: bytes, agent: str = "claude") -> list[HookEnvelope]:
-    """The hook events in a body: a `HookBatch`, a list, one envelope, or bare hook payloads in any of these places.
+def hook_batch(body: bytes, agent: str = "claude") -> HookBatch:
+    """The hook events in a body, and the sender's name for them: a `HookBatch`, a list, one envelope, or bare hook payloads in any of these places.
 
     Raises:
         ApiError: 400 naming the path of the field and the expected type.
     """
     try:
-        found = _batch.decode(body).events
+        batch = _batch.decode(body)
     except msgspec.ValidationError as error:
-        found = _other_shapes(body, agent, error)
+        batch = _other_shapes(body, agent, error)
     except msgspec.DecodeError as error:
         raise malformed(error) from error
     except RecursionError as error:
         raise ApiError(400, "the body is nested too deeply", details={"field": "$"}) from error
+    found = batch.events
     if len(found) > EVENTS_MAX:
         raise ApiError(
             400,
             f"$.events: expected at most {EVENTS_MAX} events, got {len(found)}",
             details={"field": "$.events", "expected": f"at most {EVENTS_MAX} events"},
         )
-    return found
+    return batch
 
 
 def bare(body: bytes) -> dict[str, Any]:
@@ -59,27 +60,28 @@ def _tree(body: bytes) -> Any:
         raise ApiError(400, "the body is nested too deeply", details={"field": "$"}) from error
 
 
-def _other_shapes(body: bytes, agent: str, error: msgspec.ValidationError) -> list[HookEnvelope]:
+def _other_shapes(body: bytes, agent: str, error: msgspec.ValidationError) -> HookBatch:
     tree = _tree(body)
     if isinstance(tree, list):
-        return [_envelope(item, f"$[{index}]", agent) for index, item in enumerate(tree[: EVENTS_MAX + 1])]
+        return HookBatch(events=[_envelope(item, f"$[{n}]", agent) for n, item in enumerate(tree[: EVENTS_MAX + 1])])
     if not isinstance(tree, dict):
         raise _expected("$", "object", tree)
     if "events" in tree:
         events = tree["events"]
         if isinstance(events, list) and any(_is_bare(item) for item in events):
-            _check_around(tree)
-            return [_envelope(item, f"$.events[{index}]", agent) for index, item in enumerate(events[: EVENTS_MAX + 1])]
+            around = _around(tree)
+            found = [_envelope(item, f"$.events[{n}]", agent) for n, item in enumerate(events[: EVENTS_MAX + 1])]
+            return msgspec.structs.replace(around, events=found)
         raise malformed(error) from error
     if _is_bare(tree) or "payload" in tree:
-        return [_envelope(tree, "$", agent)]
+        return HookBatch(events=[_envelope(tree, "$", agent)])
     raise malformed(error) from error
 
 
-def _check_around(tree: dict[str, Any]) -> None:
-    """Whatever stands beside the events must be as the batch says."""
+def _around(tree: dict[str, Any]) -> HookBatch:
+    """The batch without its events.  Whatever stands beside the events must be as the batch says."""
     try:
-        msgspec.convert({**tree, "events": []}, HookBatch)
+        return msgspec.convert({**tree, "events": []}, HookBatch)
     except msgspec.ValidationError as error:
         raise malformed(error) from error
 

@@ -49,6 +49,8 @@ PURGE_EVERY_S = 600.0
 RECEIPT_KEEP = timedelta(days=30)
 ERASURES_EVERY_S = 10.0
 ERASURES_BATCH_MAX = 20
+BATCH_KEEP = timedelta(days=7)
+BATCHES_PRUNED_MAX = 50_000
 ACTOR = "system:scheduler"
 NOBODY = UUID(int=0)
 
@@ -111,6 +113,17 @@ async def prune_receipts(tools: Tools) -> int:
     return int(tag.rpartition(" ")[2])
 
 
+async def prune_batches(tools: Tools) -> int:
+    """Forget the names of batches that nobody sends again."""
+    tag = await tools.owner.execute(
+        """DELETE FROM crewkit.ingest_batch WHERE ctid = ANY (ARRAY(
+               SELECT ctid FROM crewkit.ingest_batch WHERE recorded_at < clock_timestamp() - $1::interval LIMIT $2))""",
+        BATCH_KEEP,
+        BATCHES_PRUNED_MAX,
+    )
+    return int(tag.rpartition(" ")[2])
+
+
 async def consolidate_sessions(tools: Tools) -> int:
     """Write the items of sessions that are over to the object store; see workers/consolidate.py."""
     return await tools.consolidator.run()
@@ -133,6 +146,7 @@ JOBS = (
     Job("time_out_stale_sessions", STALE_EVERY_S, time_out_stale_sessions),
     Job("finish_erasures", ERASURES_EVERY_S, finish_erasures),
     Job("prune_receipts", RECEIPTS_EVERY_S, prune_receipts),
+    Job("prune_batches", RECEIPTS_EVERY_S, prune_batches),
     Job("consolidate_sessions", lambda settings: settings.consolidate_every_s, consolidate_sessions),
     Job("expire_invitations", INVITATIONS_EVERY_S, lambda tools: expire_invitations(tools.pool, tools.store)),
     Job("finish_joinings", INVITATIONS_EVERY_S, lambda tools: finish_joinings(tools.pool, tools.store)),

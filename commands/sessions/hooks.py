@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from commands.bus import Principal
+from commands.sessions.batches import BatchNames
 from commands.sessions.facts import Batch, People, indexes_of, occurred, sealed, usable_id
 from domain.sessions.coerce import moment
 from domain.sessions.events import Context, HookRecorded
 from domain.sessions.keys import hook_key
 from domain.sessions.split import split_hook
+from eventstore.batches import Batches
 from eventstore.port import EventStore
 from schemas.ingest import EventResult, HookEnvelope, IngestAnswer
 
@@ -28,14 +30,17 @@ async def ingest_hooks(
     received_at: datetime,
     session_id: str | None = None,
     person_secret: bytes = b"",
+    batch_id: str | None = None,
+    names: Batches | None = None,
 ) -> IngestAnswer:
     """Store hook events, one result per envelope in the order given.
 
     Unknown kinds are accepted.  Rejected is only what cannot be filed: no usable `session_id` or `hook_event_name` in the
     payload.  `session_id` is the crewkit session the caller posted to; `person_secret` keys the ids of people named by
-    e-mail.
+    e-mail; `batch_id` is the caller's name for these events, and `names` knows what names stood for.
 
     Raises:
+        BatchReusedError, BatchIdError: the name stands for other events, or cannot be one.
         StoreUnavailableError: nothing is promised; sending the same batch again is safe.
     """
     people, batch = People(principal, person_secret), Batch(principal.org_id)
@@ -54,7 +59,13 @@ async def ingest_hooks(
             continue
         event_id = batch.group("LlmSession", event.llm_session_id).add(key, event, index)
         results.append(EventResult(index, "accepted", None, event_id))
-    duplicates, position = await batch.commit(store, principal, people)
+    if batch_id is None:
+        duplicates, position = await batch.commit(store, principal, people)
+    else:
+        batch_names = BatchNames(names, principal)
+        await batch_names.check([(batch_id, results)])
+        duplicates, position = await batch.commit(store, principal, people)
+        await batch_names.note()
     for index in duplicates:
         if index >= 0:
             results[index] = EventResult(index, "duplicate", None, results[index].id)

@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from commands.bus import Principal
+from commands.sessions.batches import BatchNames
 from commands.sessions.facts import Batch, People, indexes_of, occurred, sealed, usable_id
 from domain.sessions.coerce import count, moment, part, parts, text
 from domain.sessions.events import Context, TranscriptRecorded
 from domain.sessions.keys import item_key, subagent_key
 from domain.sessions.split import split_item
+from eventstore.batches import Batches
 from eventstore.port import EventStore
 from schemas.ingest import EventResult, IngestAnswer, ItemBatch, SessionItems
 
@@ -29,17 +31,24 @@ async def ingest_items(
     *,
     received_at: datetime,
     person_secret: bytes = b"",
+    names: Batches | None = None,
 ) -> IngestAnswer:
     """Store lines of a transcript, in the order of the file; one result per line.  Safe to repeat.
 
     Lines without a time of their own (Claude's `cost-state`) take the time of the line before them.
 
+    `names` knows what batch ids stood for.
+
     Raises:
+        BatchReusedError, BatchIdError: a batch id stands for other lines, or cannot be one.
         StoreUnavailableError: nothing is promised; sending the same batch again is safe.
     """
     people, facts = People(principal, person_secret), Batch(principal.org_id)
     results = _note(facts, people, llm_session_id, batch, received_at, 0)
+    batch_names = BatchNames(names, principal)
+    await batch_names.check([(batch.batch_id, results)])
     duplicates, position = await facts.commit(store, principal, people)
+    await batch_names.note()
     return _answer(results, duplicates, position, 0)
 
 
@@ -50,12 +59,16 @@ async def ingest_batches(
     *,
     received_at: datetime,
     person_secret: bytes = b"",
+    names: Batches | None = None,
 ) -> list[IngestAnswer]:
     """Store lines of many transcripts, each as `ingest_items` does; one answer per batch, in order, after all are committed.
 
     All streams are appended at once, so that the store takes them in a few statements.
 
+    `names` knows what batch ids stood for.
+
     Raises:
+        BatchReusedError, BatchIdError: a batch id stands for other lines, or cannot be one.
         StoreUnavailableError: nothing is promised; sending the same batches again is safe.
     """
     people, facts = People(principal, person_secret), Batch(principal.org_id)
@@ -67,7 +80,10 @@ async def ingest_batches(
         if first - passed >= BREATH_LINES:
             passed = first
             await asyncio.sleep(0)
+    batch_names = BatchNames(names, principal)
+    await batch_names.check((batch.batch_id, results) for batch, results in zip(batches, noted, strict=True))
     duplicates, position = await facts.commit(store, principal, people)
+    await batch_names.note()
     answers: list[IngestAnswer] = []
     first = 0
     for results in noted:

@@ -153,3 +153,23 @@ async def test_old_receipts_go_and_young_ones_stay(log: Log, settings: Settings,
     async with running(run_scheduler(settings)):
         await until(pruned)
     await admin.close()
+
+
+async def test_names_of_batches_are_forgotten_after_a_week(log: Log, settings: Settings, postgres_url: str) -> None:
+    import asyncpg  # noqa: PLC0415
+
+    admin = await asyncpg.connect(postgres_url)
+    for name, days in (("old", 8), ("young", 6)):
+        await admin.execute(
+            "INSERT INTO crewkit.ingest_batch VALUES ($1, $2, 'x', clock_timestamp() - make_interval(days => $3))",
+            ORG,
+            name,
+            days,
+        )
+
+    async def pruned() -> bool:
+        return [row[0] for row in await admin.fetch("SELECT batch_id FROM crewkit.ingest_batch")] == ["young"]
+
+    async with running(run_scheduler(settings)):
+        await until(pruned)
+    await admin.close()
