@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from litestar import Request, Response, Router, get
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from api.services import Services, services_of
 from projections.installation import DATABASE_AWAY, ConsolidationVitals, Vitals, vitals
@@ -176,14 +179,25 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
     return registry
 
 
+class _Counted(Collector):
+    """Counters that a table keeps: their values are as old as the table, so no time of creation is told with them."""
+
+    def __init__(self, *counted: tuple[str, str, int]) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterator[Metric]:
+        for name, meaning, value in self._counted:
+            yield CounterMetricFamily(f"crewkit_consolidation_{name}", meaning, value=value)
+
+
 def _consolidation_metrics(registry: CollectorRegistry, told: ConsolidationVitals) -> None:
-    for name, meaning, value in (
+    counted = _Counted(
         ("objects", "Objects in the object store that hold items of sessions", told.objects),
         ("items", "Items of sessions in the object store", told.items),
         ("bytes", "Bytes of items in the object store, compressed", told.bytes),
         ("failures", "Attempts to write items to the object store that failed", told.failures),
-    ):
-        Counter(f"crewkit_consolidation_{name}", meaning, registry=registry).inc(value)
+    )
+    registry.register(counted)
     backlog = Gauge(
         "crewkit_consolidation_backlog", "Conversations whose items wait for the object store", registry=registry
     )

@@ -20,6 +20,7 @@ from api.services import services_of
 from commands import sessions
 from eventstore.batches import PostgresBatches
 from projections import subagents
+from projections.consolidation import stream_status
 from projections.sessions import items as items_query
 from projections.sessions.queries import CursorError
 from schemas.ingest import BatchesAnswer, ItemBatch, ItemBatches
@@ -135,7 +136,10 @@ async def _items(
     if cursor is None and not page.items and not page.more and subagent_id is None:
         raise not_found("agent session")
     links = {"self": path, "next": f"{path}?{urlencode({'cursor': page.next_cursor, 'limit': limit})}"}
-    return json_answer(ItemList(items=page.items, next_cursor=page.next_cursor, more=page.more, links=links))
+    status = await stream_status(services.store, principal_of(request).org_id, llm_session_id)
+    return json_answer(
+        ItemList(stream_status=status, items=page.items, next_cursor=page.next_cursor, more=page.more, links=links)
+    )
 
 
 @get(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.kernel import Stream
 from domain.sessions import streaming
 from domain.sessions.events import (
     LlmSessionConsolidated,
@@ -16,7 +17,7 @@ from domain.sessions.events import (
     LlmSessionConsolidationStarted,
 )
 from eventstore.database import Connection
-from eventstore.port import Recorded
+from eventstore.port import EventStore, Recorded
 from projections.base import Key, Projection, Rows, Table
 from schemas.sessions import ConsolidatedItems, LlmSessionDetail, SessionDetail
 
@@ -244,6 +245,18 @@ async def under_way(connection: Connection, at: datetime) -> list[Place]:
         for row in found
         if (due := streaming.retry_at(row["failures"], row["failed_at"])) is None or due <= at
     ]
+
+
+async def stream_status(store: EventStore, org_id: UUID, llm_session_id: str) -> str:
+    """The stream status of a conversation as the log has it now, whatever read models have seen of it."""
+    decided = await store.read_stream(
+        org_id, streaming.consolidation_stream(llm_session_id), limit=1, newest_first=True
+    )
+    items = await store.read_stream(org_id, Stream("LlmSession", llm_session_id), limit=1, newest_first=True)
+    told = decided[0].event if decided else None
+    upto = told.to_version if isinstance(told, LlmSessionConsolidated) else 0
+    under_way = told is not None and not isinstance(told, LlmSessionConsolidated)
+    return streaming.status_of(last=items[0].version if items else 0, upto=upto, consolidating=under_way)
 
 
 _STATUSES = """

@@ -50,8 +50,12 @@ class OrganizationLiveAnswer(OrganizationLive, frozen=True, kw_only=True):
 
 
 class ItemList(msgspec.Struct, frozen=True, kw_only=True):
-    """Oldest first.  `next_cursor` is always set: give it back later for what came since; `more`: there is more now."""
+    """Oldest first.  `next_cursor` is always set: give it back later for what came since; `more`: there is more now.
 
+    `stream_status` is of the conversation: `inactive`, `streaming`, `consolidating`, `completed`.
+    """
+
+    stream_status: str
     items: list[Item]
     next_cursor: str
     more: bool

@@ -23,7 +23,7 @@ from domain.kernel import DomainError, Stream
 from domain.sessions import streaming
 from domain.sessions.events import ChannelFact, ConsolidatedObject
 from domain.sessions.reading.common import subagent_of
-from domain.sessions.streaming import Consolidating, Consolidation, ConsolidationEvent
+from domain.sessions.streaming import Consolidating, Consolidation, ConsolidationEvent, consolidation_stream
 from eventstore.objects import ObjectRefusedError, Objects, ObjectsUnavailableError
 from eventstore.port import EventStore, Meta, Recorded
 
@@ -55,11 +55,6 @@ class Unwritten(msgspec.Struct, frozen=True):
 
     reason: str
     message: str
-
-
-def consolidation_stream(llm_session_id: str) -> Stream:
-    """The stream that tells how far the items of a conversation are consolidated."""
-    return Stream("Consolidation", llm_session_id)
 
 
 def object_folder(org_id: UUID, llm_session_id: str) -> str:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from domain.kernel import DomainError, Event
+from domain.kernel import DomainError, Event, Stream
 from domain.sessions.events import (
     ConsolidatedObject,
     LlmSessionConsolidated,
@@ -65,6 +65,11 @@ class Consolidating(msgspec.Struct, frozen=True):
 
 Consolidation: TypeAlias = Open | Consolidating
 INITIAL: Consolidation = Open()
+
+
+def consolidation_stream(llm_session_id: str) -> Stream:
+    """The stream that tells how far the items of a conversation are consolidated."""
+    return Stream("Consolidation", llm_session_id)
 
 
 def retry_at(failures: int, failed_at: datetime | None) -> datetime | None:

@@ -15,16 +15,18 @@ import pytest
 
 from commands.bus import Principal
 from commands.sessions import begin_consolidation, consolidate_session, ingest_hooks, ingest_items, note_defect
-from commands.sessions.consolidation import ArchivedItem, Unwritten, consolidation_stream, object_folder
+from commands.sessions.consolidation import ArchivedItem, Unwritten, object_folder
 from domain.kernel import Sealed
 from domain.sessions import streaming
 from domain.sessions.events import LlmSessionConsolidated, LlmSessionConsolidationFailed
+from domain.sessions.streaming import consolidation_stream
 from eventstore.mapper import Mapper
 from eventstore.memory import MemoryStore
 from eventstore.objects import LocalObjects, Objects, ObjectsUnavailableError
 from eventstore.objects.s3 import S3Objects
 from eventstore.port import Append, Outcome, Recorded, StoreUnavailableError
 from eventstore.sealing import MemoryKeyRing
+from projections.consolidation import stream_status
 from projections.sessions.items import items
 from schemas.ingest import HookEnvelope, ItemBatch
 
@@ -265,3 +267,20 @@ async def test_nothing_personal_stands_in_what_is_told(store: MemoryStore, tmp_p
     recorded: list[Recorded] = await store.read_stream(ORG, consolidation_stream(SESSION))
     assert {one.meta.actor for one in recorded} == {"system:consolidation"}
     assert not any(str(PERSON) in one.data.decode() or SECRET in one.data.decode() for one in recorded)
+
+
+async def test_the_status_as_the_log_has_it(store: MemoryStore, tmp_path: Path) -> None:
+    objects = Failing(tmp_path)
+    seen = [await stream_status(store, ORG, SESSION)]
+    await tell(store)
+    seen.append(await stream_status(store, ORG, SESSION))
+    await begin_consolidation(store, WORKER, SESSION, at=AT)
+    seen.append(await stream_status(store, ORG, SESSION))
+    await consolidate_session(store, objects, WORKER, SESSION, at=AT)
+    seen.append(await stream_status(store, ORG, SESSION))
+    objects.away = False
+    await consolidate(store, objects, AT + timedelta(hours=1))
+    seen.append(await stream_status(store, ORG, SESSION))
+    await tell(store, 1, start=9)
+    seen.append(await stream_status(store, ORG, SESSION))
+    assert seen == ["inactive", "streaming", "consolidating", "consolidating", "completed", "streaming"]

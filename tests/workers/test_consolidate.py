@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from commands.sessions.consolidation import consolidation_stream, object_folder
+from commands.sessions.consolidation import object_folder
 from domain.kernel import Stream, fact_id
 from domain.sessions.events import LlmSessionConsolidated, LlmSessionConsolidationFailed, SessionEnded
+from domain.sessions.streaming import consolidation_stream
 from eventstore.mapper import Mapper
 from eventstore.objects import LocalObjects
 from eventstore.port import Append, NewEvent
