@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -75,6 +76,11 @@ class Mapper:
             await self.ring.prepare(org_id, missing)
             encoded = [self._encode(org_id, event) for event in events]
         return encoded
+
+    def decoder(self, tag: str) -> Callable[[bytes], Event]:
+        """`decode` for one type, for who reads many events of it."""
+        decoder = self._decoders.get(tag)
+        return partial(self._decode_old, tag) if decoder is None else decoder.decode
 
     def decode(self, tag: str, data: bytes) -> Event:
         """The event in its newest shape; sealed fields stay boxed.

@@ -80,14 +80,14 @@ def unboxed(box: str) -> Sealed:
     Raises:
         ValueError: it is no box.
     """
-    if not box.startswith((PREFIX, DARK_PREFIX)) or box[BOX_START - 1 : BOX_START] != ":":
-        raise ValueError("expected sealed text ('sealed:1:…')")
-    return Sealed(_subject(box[len(PREFIX) : BOX_START - 1]), None, box)
+    return Sealed(_subject(box[:BOX_START]), None, box)
 
 
 @lru_cache(maxsize=CACHE_KEYS_MAX)
-def _subject(text: str) -> UUID:
-    return UUID(text)
+def _subject(start: str) -> UUID:
+    if not start.startswith((PREFIX, DARK_PREFIX)) or start[BOX_START - 1 :] != ":":
+        raise ValueError("expected sealed text ('sealed:1:…')")
+    return UUID(start[len(PREFIX) : BOX_START - 1])
 
 
 class _Key:

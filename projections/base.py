@@ -50,7 +50,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._rows: defaultdict[str, dict[Key, Any]] = defaultdict(dict)
-        self._dirty: defaultdict[str, dict[Key, Any]] = defaultdict(dict)
+        self._dirty: defaultdict[str, dict[int, Any]] = defaultdict(dict)  # by the row's identity: quicker than by key
 
     def get(self, table: Table[RowT], key: Key) -> RowT | None:
         """The row, or None.  To change it, mutate it and `put` it back."""
@@ -58,10 +58,13 @@ class Rows:
 
     def put(self, table: Table[RowT], row: RowT) -> None:
         """Insert or replace a row and note that it must be written."""
-        name, key = table.name, table.key_of(row)
-        dirty = self._dirty[name]
-        if dirty.get(key) is not row:
-            self._rows[name][key] = dirty[key] = row
+        dirty = self._dirty[table.name]
+        if id(row) in dirty:
+            return
+        rows, key = self._rows[table.name], table.key_of(row)
+        if (old := rows.get(key)) is not None and old is not row:
+            dirty.pop(id(old), None)  # replaced before it was written
+        rows[key] = dirty[id(row)] = row
 
     def remember(self, table: Table[RowT], row: RowT) -> None:
         """Take over a row as loaded from the database: nothing to write."""

@@ -69,7 +69,7 @@ class Decoder:
     """Rows to events, by the store's mapper."""
 
     def __init__(self, mapper: Mapper) -> None:
-        self.decode = mapper.decode
+        self.decode_of = mapper.decoder
         self.types = mapper.types
         self._meta = msgspec.json.Decoder(Meta).decode
         self._metas: dict[bytes, Meta] = {}
@@ -110,7 +110,7 @@ class Decoder:
 class Items:
     """The events of a page, each decoded when somebody who reads its type first asks for it."""
 
-    __slots__ = ("_decoder", "_memo", "_metas", "_streams", "page")
+    __slots__ = ("_decode", "_decoder", "_memo", "_metas", "_streams", "page")
 
     def __init__(self, page: Page, decoder: Decoder) -> None:
         self.page = page
@@ -118,6 +118,7 @@ class Items:
         self._memo: list[Item | None] = [None] * len(page.data)
         self._streams = [decoder.stream(named) for named in page.streams]
         self._metas: list[Meta | None] = [None] * len(page.metas)
+        self._decode = [decoder.decode_of(tag) for tag in page.types]
 
     def wanted(self, start: int, stop: int, reads: Reads) -> list[Item]:
         """The events from the `start`-th up to before the `stop`-th that `reads` is about.
@@ -125,26 +126,27 @@ class Items:
         One that cannot be decoded becomes `Broken` and does not hide its neighbours; so does one of an unknown type, since
         nobody can say that it is not about it.
         """
-        page, memo = self.page, self._memo
-        tags, known = reads.tags, self._decoder.types
-        if tags is not None:
-            wanted = [tag in tags or tag not in known for tag in page.types]
-            if True not in wanted:
-                return []
-            if False in wanted:
-                places = [n for n in range(start, stop) if wanted[page.type[n]]]
-            else:
-                places = list(range(start, stop))
-        else:
-            places = list(range(start, stop))
+        page, tags = self.page, reads.tags
+        if tags is None or tags.issuperset(page.types):
+            return [self._at(n) for n in range(start, stop)]
+        known = self._decoder.types
+        wanted = [tag in tags or tag not in known for tag in page.types]
+        if True not in wanted:
+            return []
         found: list[Item] = []
-        for n in places:
-            item = memo[n]
-            if item is None:
-                item = memo[n] = self._item(n)
-            if tags is None or page.types[page.type[n]] in tags or reads.wants(item):
-                found.append(item)
+        for n in range(start, stop):
+            kind = page.type[n]
+            if wanted[kind]:
+                item = self._at(n)
+                if page.types[kind] in tags or reads.wants(item):
+                    found.append(item)
         return found
+
+    def _at(self, n: int) -> Item:
+        item = self._memo[n]
+        if item is None:
+            item = self._memo[n] = self._item(n)
+        return item
 
     def _item(self, n: int) -> Item:
         page = self.page
@@ -155,19 +157,19 @@ class Items:
             meta = self._metas[place]
             if meta is None:
                 meta = self._metas[place] = self._decoder.meta(page.metas[place])
-            kind, data = page.types[page.type[n]], page.data[n]
+            data = page.data[n]
             return Recorded(
                 position=position,
                 org_id=org_id,
                 stream_id=stream_id,
                 stream=stream,
                 version=page.version[n],
-                type=kind,
+                type=page.types[page.type[n]],
                 event_id=page.event_id[n],
                 recorded_at=page.recorded_at[n],
                 data=data,
                 meta=meta,
-                event=self._decoder.decode(kind, data),
+                event=self._decode[page.type[n]](data),
             )
         except Exception as error:  # noqa: BLE001  whatever is wrong with one event is told at its position
             return Broken(position, f"{type(error).__name__}: {error}")

@@ -172,7 +172,8 @@ def fold_tool_call(work: Work, seen: ToolCalled) -> None:
     Status moves up only: requested, succeeded, failed, denied.  A hook may say that a call succeeded whose exit code only
     the transcript knows, and a denied call looks failed to the transcript.
     """
-    rows, llm, at = work.rows, work.llm, work.at(seen.at)
+    rows = work.rows
+    at = work.now if seen.at is work.fact.occurred_at else work.at(seen.at)
     key = (work.org, work.lid, ident(seen.tool_use_id))
     row = rows.get(TOOL_CALL, key)
     was = tool_counts(row)
@@ -195,7 +196,7 @@ def fold_tool_call(work: Work, seen: ToolCalled) -> None:
         row.lines_added = max(row.lines_added, bounded(seen.lines_added) or 0)
         row.lines_removed = max(row.lines_removed, bounded(seen.lines_removed) or 0)
     rows.put(TOOL_CALL, row)
-    count_tool(llm, was, row)
+    count_tool(work.llm, was, row)
 
 
 def _take_tool_details(row: ToolCallRow, seen: ToolCalled) -> None:

@@ -368,7 +368,7 @@ def notice(recorded: Recorded) -> dict[str, Any] | None:
             "agent": event.agent,
             "kind": event.kind,
             "version": recorded.version,
-            "occurred_at": event.occurred_at.isoformat(),
+            "occurred_at": event.occurred_at,
         }
     if isinstance(event, LIFE):
         return {"type": recorded.type, "position": recorded.position, "session_id": event.session_id}

@@ -32,7 +32,7 @@ from tests.workers.tally import (
 )
 from workers.blocks import FIRST, LAST, LAST_ID, cut
 from workers.log import LogReader
-from workers.projector import Refused, StoppedError, rebuild, retry, run_projector, skip, status
+from workers.projector import Refused, StoppedError, rebuild, retry, run_projector, runner, skip, status
 from workers.projector.runner import is_transient
 from workers.relay import run_relay
 
@@ -403,6 +403,20 @@ async def test_a_rebuild_equals_the_live_rows(log: Log, alone: Settings) -> None
     assert [one.generation for one in await status(alone)] == [2, 3]  # the one before the last is gone
     assert await log.store.pool.fetchval("SELECT to_regclass('crewkit.tally__g1')") is None
     assert await log.stored() == await log.folded()
+
+
+async def test_a_rebuild_that_cannot_keep_its_rows_in_memory(
+    log: Log, alone: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first chunks rows are forgotten again and again, and asked for when they come up."""
+    monkeypatch.setattr(runner, "FILL_ROWS_MAX", 100)
+    monkeypatch.setattr(runner, "CHUNK_EVENTS", 700)
+    monkeypatch.setattr(runner, "PAGE_EVENTS", 300)
+    await log.add(5_000, sessions=400)
+    async with running(run_projector(alone, wanted=[tally()])):
+        await log.reached(5_000)
+        assert (await rebuild(alone, "tally", wanted=tally())).position == 5_000
+        assert await log.stored() == await log.folded()
 
 
 async def test_readers_never_go_back_when_the_generation_flips_under_load(log: Log, settings: Settings) -> None:

@@ -45,8 +45,9 @@ class OpenedTexts:
         """The text, or None when the subject was erased."""
         return self._ring.open(recorded.org_id, recorded.type, sealed)
 
-    async def prepare(self, events: Iterable[Recorded]) -> None:
-        """Fetch the keys of every subject whose sealed text is in `events`; forget those of erased subjects."""
+    async def prepare(self, events: Iterable[Recorded]) -> set[tuple[UUID, UUID]]:
+        """Fetch the keys of every subject whose sealed text is in `events`; forget those of erased subjects and name them."""
+        shredded: set[tuple[UUID, UUID]] = set()
         subjects: dict[UUID, set[UUID]] = {}
         org_id = subject = None
         for recorded in events:
@@ -54,6 +55,7 @@ class OpenedTexts:
             if type(event) is SubjectShredded:
                 # The command destroyed the key before it told so; this drops our copy (and completes a cut-off command).
                 await self._ring.destroy(recorded.org_id, event.person_id)
+                shredded.add((recorded.org_id, event.person_id))
                 continue
             for name in self._sealed_fields.get(type(event)) or self._fields(type(event)):
                 sealed = getattr(event, name)
@@ -64,6 +66,7 @@ class OpenedTexts:
                     subjects.setdefault(org_id, set()).add(subject)
         for wanted_org, wanted in subjects.items():
             await self._ring.load(wanted_org, wanted)
+        return shredded
 
     def _fields(self, event_type: type[Event]) -> tuple[str, ...]:
         found = self._sealed_fields.get(event_type)
@@ -103,11 +106,16 @@ class Engine:
         }
         self._statements: dict[tuple[str, ...], str] = {}
         self._seen: set[int] | None = None
+        self._whole: dict[str, set[Key]] | None = None  # all rows there are are in memory, these of them stored
         self._erased: set[tuple[UUID, UUID]] = set()  # organization and person
 
     def starts_empty(self) -> None:
-        """The tables hold nothing: a key never met before needs no query.  Hashes are enough, a collision only asks."""
+        """The tables hold nothing: until rows are forgotten nothing must be asked for, and then only keys met before.
+
+        Of those, hashes are enough: a collision only asks.
+        """
         self._seen = set()
+        self._whole = {table.name: set() for table in self.projection.tables}
 
     async def fold(self, events: Sequence[Recorded], source: Connection | Pool) -> None:
         """Fold consecutive events; keys and missing rows are fetched first, in one query per table.
@@ -119,14 +127,11 @@ class Engine:
             events = [recorded for recorded in events if type(recorded.event) in reads]
         if not events:
             return
+        shredded = await self._texts.prepare(events)
         if self.projection.erase is not None:
-            self._erased.update(
-                (recorded.org_id, recorded.event.person_id)
-                for recorded in events
-                if type(recorded.event) is SubjectShredded
-            )
-        await self._texts.prepare(events)
-        await self._load(events, source)
+            self._erased.update(shredded)
+        if self._whole is None:
+            await self._load(events, source)
         fold, rows = self.projection.fold, self._rows
         recorded = events[0]
         try:
@@ -219,17 +224,29 @@ class Engine:
             rows = self._rows.dirty(table)
             stored = self.stored[table.name]
             written += len(rows)
-            if bulk and (absent := self._absent.get(table.name)):
-                fresh: list[msgspec.Struct] = []
-                rest: list[msgspec.Struct] = []
-                for row in rows:
-                    (fresh if table.key_of(row) in absent else rest).append(row)
+            if bulk:
+                fresh, rows = self._parted(table, rows)
                 await stored.copy(connection, fresh)
-                rows = rest
             await stored.upsert(connection, rows)
         for org_id, person_id in self._erased:
             await connection.execute(self._erase_sql, org_id, person_id)
         return written
+
+    def _parted(self, table: Table[Any], rows: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Those that the database does not hold yet, and the others."""
+        fresh: list[Any] = []
+        rest: list[Any] = []
+        if self._whole is not None:
+            known = self._whole[table.name]
+            for row in rows:
+                key = table.key_of(row)
+                (rest if key in known else fresh).append(row)
+                known.add(key)
+        else:
+            absent = self._absent.get(table.name, set())
+            for row in rows:
+                (fresh if table.key_of(row) in absent else rest).append(row)
+        return fresh, rest
 
     def committed(self) -> None:
         """The write was committed: rows in memory equal the table's; keep a bounded number of them."""
@@ -241,6 +258,13 @@ class Engine:
 
     def forget(self) -> None:
         """Rows in memory may be wrong: another instance wrote, or a fold or a commit failed."""
+        if self._whole is not None:
+            self._whole = None
+            self._seen = {
+                hash((table.name, table.key_of(row)))
+                for table in self.projection.tables
+                for row in self._rows.all(table)
+            }
         self._rows.forget()
         self._settled.clear()
         self._erased.clear()
