@@ -64,6 +64,7 @@ ADMIN = Access(frozenset({"admin"}), permission="admin")
 MANAGER = Access(frozenset({"admin"}), permission="manager")
 LEAVING = Access(frozenset({"admin"}), permission="viewer")  # everybody may leave; removing others is decided by rank
 ROLE = Access(frozenset({"ingest", "read"}), permission="viewer")
+FEEDBACK = ROLE  # whoever sees a session may say how it went, and so may an agent for its person
 OWNER = Access(permission="owner")  # no key is ever an owner
 ERASING = Access(frozenset({"admin"}), permission="owner")  # for ever: of members only those who answer for all of it
 OPERATOR = Access(frozenset({"admin"}), loopback=True)
@@ -136,6 +137,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/api/v2/sessions/{session_id}"): READ,
     ("GET", f"{_T}/sessions/{{session_id}}/hierarchy"): READ,
     ("GET", f"{_T}/sessions/{{session_id}}/insights"): READ,
+    ("POST", f"{_T}/sessions/{{session_id}}/feedback"): FEEDBACK,
     ("GET", f"{_T}/sessions/{{session_id}}/live"): READ,
     ("GET", f"{_T}/observability/sessions/{{session_id}}/live"): READ,
     ("GET", "/sessions/{session_id}/live"): READ,

@@ -21,6 +21,7 @@ from commands.sessions.facts import person_id_of
 from eventstore.database import tenant
 from projections import subagents
 from projections.consolidation import with_stream_status
+from projections.feedback import feedback_of
 from projections.sessions import queries
 from projections.sessions.queries import CursorError, SessionFilter
 from projections.subagents import SubagentFound
@@ -169,7 +170,8 @@ async def one_session(
     if found is None:
         raise not_found("session")
     place = await worktree_of(services.pool, services.keyring, org_id, found.session.id)
-    found = msgspec.structs.replace(found, worktree=place)
+    said = await feedback_of(services.pool, services.keyring, org_id, found.session.id)
+    found = msgspec.structs.replace(found, worktree=place, feedback=said)
     base = base_path(request)
     links = _session_links(base, found.session.id)
     for llm in found.llm_sessions:

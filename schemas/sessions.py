@@ -262,6 +262,24 @@ class Worktree(msgspec.Struct, frozen=True, kw_only=True):
     resolved_at: datetime | None = None
 
 
+class FeedbackEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What one person said; `comment` is null once the person is erased."""
+
+    id: UUID
+    person_id: UUID
+    rating: int | None
+    comment: str | None
+    submitted_at: datetime
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """What people said about a session; `mean_rating` is null while nobody rated it."""
+
+    count: int = 0
+    mean_rating: float | None = None
+    newest: list[FeedbackEntry] = []
+
+
 class SessionDetail(msgspec.Struct, frozen=True, kw_only=True):
     """A session and the conversations in it; `cost` adds up theirs."""
 
@@ -269,6 +287,7 @@ class SessionDetail(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost
     llm_sessions: list[LlmSessionDetail]
     worktree: Worktree | None = None
+    feedback: Feedback = Feedback()
 
 
 class SessionPage(msgspec.Struct, frozen=True):

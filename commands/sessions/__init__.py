@@ -6,6 +6,7 @@ Answers are given after the commit.  All ingestion is idempotent: a fact told tw
 from __future__ import annotations
 
 from commands.sessions.consolidation import begin_consolidation, consolidate_session, note_defect
+from commands.sessions.feedback import submit_feedback
 from commands.sessions.hooks import ingest_bare_hook, ingest_hooks
 from commands.sessions.items import ingest_batches, ingest_items
 from commands.sessions.lifecycle import end_session, start_session, time_out_session
@@ -26,5 +27,6 @@ __all__ = [
     "note_defect",
     "resolve_worktree",
     "start_session",
+    "submit_feedback",
     "time_out_session",
 ]

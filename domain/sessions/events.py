@@ -159,3 +159,14 @@ class SessionWorktreeResolved(Event, frozen=True, kw_only=True, tag="session.wor
     session_id: str
     resolution: str
     resolved_at: datetime
+
+
+class SessionFeedbackSubmitted(Event, frozen=True, kw_only=True, tag="session.feedback_submitted.v1"):
+    """A person said how a session went.  `rating` is 1 (useless) to 5 (could not be better); the words are the person's."""
+
+    session_id: str
+    feedback_id: UUID
+    person_id: UUID
+    rating: int | None
+    comment: Sealed | None
+    submitted_at: datetime
