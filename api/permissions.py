@@ -176,6 +176,11 @@ TABLE: dict[tuple[str, str], Access] = {
     # people
     ("GET", f"{_T}/people"): AUDIT,
     ("POST", f"{_T}/people/{{person_id}}/erase"): ERASING,
+    ("POST", f"{_T}/people/{{person_id}}/export"): ADMIN,
+    ("GET", f"{_T}/data_exports"): ADMIN,
+    ("GET", f"{_T}/data_exports/{{export_id}}"): ADMIN,
+    ("GET", f"{_T}/data_exports/{{export_id}}/download"): ADMIN,
+    ("DELETE", f"{_T}/data_exports/{{export_id}}"): ADMIN,
     # organizations
     ("POST", "/api/v1/organizations"): SIGNED_IN,
     ("POST", "/orgs"): SIGNED_IN,

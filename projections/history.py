@@ -27,7 +27,17 @@ FACT_ACTIONS = frozenset({"hook.recorded", "telemetry.recorded", "transcript.rec
 # One-time tokens and key material: who may read history must not be able to sign in as somebody with it.
 SECRET_FIELDS = frozenset({"token", "password_hash", "private_key"})
 
-RESOURCE_TYPES = ("ApiKey", "Erasure", "Invitation", "LlmSession", "Organization", "Person", "Project", "Session")
+RESOURCE_TYPES = (
+    "ApiKey",
+    "DataExport",
+    "Erasure",
+    "Invitation",
+    "LlmSession",
+    "Organization",
+    "Person",
+    "Project",
+    "Session",
+)
 
 _SAID = {
     "organization.created": "founded organization {slug}",
@@ -54,6 +64,10 @@ _SAID = {
     "api_key.revoked": "revoked API key {key_id}",
     "person.observed": "met person {person_id}",
     "subject.shredded": "erased person {person_id}",
+    "data_export.requested": "asked for an export of everything about person {person_id}",
+    "data_export.completed": "finished export {export_id}",
+    "data_export.downloaded": "fetched export {export_id}",
+    "data_export.expired": "deleted export {export_id} ({reason})",
     "erasure.requested": "asked for erasure {erasure_id} ({reason})",
     "erasure.certified": "certified erasure {erasure_id}",
     "session.started": "started session {session_id}",

@@ -17,10 +17,12 @@ import msgspec
 import structlog
 
 from commands.bus import Principal
+from commands.data_exports import expire_export, write_export
 from commands.erasure import Eraser, finish
 from commands.sessions import time_out_session
 from domain.kernel import DomainError
 from eventstore.database import WORKER_ROLE, Connection, Pool, connect_pool
+from eventstore.exports import drop_parts
 from eventstore.mapper import Mapper
 from eventstore.objects import open_objects
 from eventstore.port import Meta, StoreUnavailableError
@@ -28,6 +30,7 @@ from eventstore.postgres import PostgresStore
 from eventstore.proof import Signer, log_name
 from eventstore.sealing import PostgresKeyRing
 from eventstore.settings import Settings
+from projections.data_exports import outdated, unwritten
 from projections.erasure import unfinished
 from projections.sessions.queries import stale_sessions
 from workers.consolidate import Consolidator
@@ -51,6 +54,10 @@ ERASURES_EVERY_S = 10.0
 ERASURES_BATCH_MAX = 20
 BATCH_KEEP = timedelta(days=7)
 BATCHES_PRUNED_MAX = 50_000
+EXPORTS_WRITE_EVERY_S = 5.0
+EXPORTS_RUN_S = 20.0
+EXPORTS_EXPIRE_EVERY_S = 60.0
+EXPORTS_BATCH_MAX = 20
 ACTOR = "system:scheduler"
 NOBODY = UUID(int=0)
 
@@ -142,9 +149,38 @@ async def finish_erasures(tools: Tools) -> int:
     return len(found)
 
 
+async def write_data_exports(tools: Tools) -> int:
+    """Go on writing archives of personal data that were asked for, for a bounded time."""
+    async with tools.pool.acquire() as connection:
+        found = await unwritten(connection, EXPORTS_BATCH_MAX)
+    until_s = time.monotonic() + EXPORTS_RUN_S
+    done = 0
+    for org_id, export_id in found:
+        ring = tools.store.mapper.ring
+        done += await write_export(
+            tools.store, tools.pool, ring, org_id, export_id, until_s=until_s, meta=Meta(actor=ACTOR)
+        )
+        if time.monotonic() > until_s:
+            break
+    return done
+
+
+async def expire_data_exports(tools: Tools) -> int:
+    """Delete archives of personal data whose time is over, and what is left of those that were given up."""
+    async with tools.pool.acquire() as connection:
+        over, given_up = await outdated(connection, EXPORTS_BATCH_MAX)
+        for org_id, export_id in over:
+            await expire_export(tools.store, connection, org_id, export_id, reason="time", meta=Meta(actor=ACTOR))
+        for org_id, export_id in given_up:
+            await drop_parts(connection, org_id, export_id)
+    return len(over) + len(given_up)
+
+
 JOBS = (
     Job("time_out_stale_sessions", STALE_EVERY_S, time_out_stale_sessions),
     Job("finish_erasures", ERASURES_EVERY_S, finish_erasures),
+    Job("write_data_exports", EXPORTS_WRITE_EVERY_S, write_data_exports),
+    Job("expire_data_exports", EXPORTS_EXPIRE_EVERY_S, expire_data_exports),
     Job("prune_receipts", RECEIPTS_EVERY_S, prune_receipts),
     Job("prune_batches", RECEIPTS_EVERY_S, prune_batches),
     Job("consolidate_sessions", lambda settings: settings.consolidate_every_s, consolidate_sessions),

@@ -125,3 +125,27 @@ async def test_a_person_is_listed_erased_and_certified(desk: Desk) -> None:
     assert "you named" in (await desk.run("audit", "certificate", certificate["erasure_id"], "--pin", pin)).stdout
     await desk.run("audit", "certificate", certificate["erasure_id"], "--pin", "sha256:" + "0" * 64, check=1)
     await desk.run("audit", "certificate", "00000000-0000-4000-8000-000000000000", check=1)
+
+
+async def test_everything_about_a_person_is_fetched_as_one_file(desk: Desk, tmp_path: Path) -> None:
+    import zipfile  # noqa: PLC0415
+
+    import httpx  # noqa: PLC0415
+
+    from tests.api.test_data_exports import written  # noqa: PLC0415
+    from tests.api.test_erasure import ADA, CANARY, ada_of, tell  # noqa: PLC0415
+
+    async with httpx.AsyncClient(base_url=desk.live.url, timeout=30) as http:
+        await tell(http, desk.house)
+        await desk.house.project()
+        ada = await ada_of(http, desk.house)
+    out = tmp_path / "ada.zip"
+    done = await desk.run("people", "export", str(ada), "--out", str(out), "--wait", "0", check=1)
+    assert "not ready yet" in done.stderr
+    await written(desk.house)
+    for _ in range(2):  # the same archive both times
+        await desk.run("people", "export", str(ada), "--out", str(out), "--wait", "0")
+        file = zipfile.ZipFile(out)
+        assert json.loads(file.read("person.json"))["emails"] == [ADA["email"]]
+        assert CANARY in file.read(f"events/{desk.house.ours.org_id}.jsonl").decode()
+    await desk.run("people", "export", "00000000-0000-4000-8000-000000000000", "--out", str(out), check=1)

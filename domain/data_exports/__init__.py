@@ -1,0 +1,1 @@
+"""Everything we hold about a person, in one archive that they may take along."""
