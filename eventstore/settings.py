@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -69,6 +69,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(description="seconds a session must have been quiet after its end before a model writes about it", ge=0),
     ] = 60.0
+    smtp_host: Annotated[
+        str | None, Meta(description="mail server; without it mails land as files in the data folder's `mail/`")
+    ] = None
+    smtp_port: Annotated[int, Meta(description="port of the mail server")] = 587
+    smtp_security: Annotated[
+        Literal["starttls", "tls", "none"],
+        Meta(description="`starttls` (refused without), `tls` from the first byte, or `none`"),
+    ] = "starttls"
+    smtp_user: Annotated[str | None, Meta(description="login at the mail server")] = None
+    smtp_password: Annotated[str | None, Meta(description="password at the mail server")] = None
+    smtp_ca_file: Annotated[
+        str | None, Meta(description="certificates (PEM) to trust at the mail server instead of the system's")
+    ] = None
+    mail_from: Annotated[str, Meta(description="sender of mails")] = "crewkit <no-reply@localhost>"
     spool_bytes_max: Annotated[int, Meta(description="largest local spool, in bytes")] = 256 * 1024 * 1024
 
 

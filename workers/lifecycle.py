@@ -51,7 +51,7 @@ async def close_pool(pool: Pool, *held: PoolConnectionProxy[asyncpg.Record]) -> 
             for connection in held:
                 await pool.release(connection)  # gives session locks back too
             await pool.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         pool.terminate()
 
 

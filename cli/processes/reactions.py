@@ -19,7 +19,7 @@ event_option = click.option("--event", "event_id", type=click.UUID, help="Only o
 
 @click.group()
 def reactions() -> None:
-    """Effects that follow events (what a model writes): those that wait, and those that were given up."""
+    """Effects that follow events (mail, what a model writes): those that wait, and those that were given up."""
 
 
 @reactions.command("list")

@@ -75,7 +75,7 @@ def sealer() -> None:
 
 @worker.command()
 def reactor() -> None:
-    """Do what follows from events: have sessions written about by a model."""
+    """Do what follows from events: send mail, have sessions written about by a model."""
     _work("reactor")
 
 

@@ -1,23 +1,28 @@
-"""kill -9 of the reactor while a model is asked: the next one finishes the work, and the log holds its result once."""
+"""kill -9 of the reactor in the middle of an effect: the next one finishes the work, and the log holds its result once."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sized
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from domain.kernel import PLATFORM, Sealed, Stream
+from domain.signin.events import MagicLinkRequested
 from eventstore.mapper import Mapper
+from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
 from tests.agents.fake_anthropic import fake_anthropic
+from tests.workers.smtp import post_office
 from tests.workers.tally import running, until
 from tests.workers.test_reactor_summaries import INPUT, READ_MODELS, facts, kept, over, says
 from tests.workers.test_sessions_live import tell
@@ -71,6 +76,13 @@ def reactor_process(settings: Settings, folder: Path, **more: str) -> Iterator[s
             process.kill()
 
 
+async def more_than(found: Sized, count: int) -> None:
+    async def holds() -> bool:
+        return len(found) > count
+
+    await until(holds)
+
+
 async def test_a_reactor_killed_while_a_model_is_asked_loses_and_doubles_nothing(
     shop: Workshop, store: PostgresStore, settings: Settings, tmp_path: Path
 ) -> None:
@@ -86,8 +98,7 @@ async def test_a_reactor_killed_while_a_model_is_asked_loses_and_doubles_nothing
             await tell(store, facts())
             for n in range(KILLS):
                 with reactor_process(settings, tmp_path, **more):
-                    while len(asked) <= n:
-                        await asyncio.sleep(0.02)
+                    await more_than(asked, n)
             gate.set()
             with reactor_process(settings, tmp_path, **more):
                 assert await over(shop, 1) == [("done", None)]
@@ -99,3 +110,41 @@ async def test_a_reactor_killed_while_a_model_is_asked_loses_and_doubles_nothing
         return not await shop.pool.fetchval("SELECT count(*) FROM crewkit.reaction WHERE running")
 
     await until(nobody_left)
+
+
+async def test_a_reactor_killed_between_the_servers_yes_and_its_own_note_sends_a_recognisable_repeat(
+    store: PostgresStore, settings: Settings, tmp_path: Path
+) -> None:
+    user = uuid4()
+    now = datetime.now(UTC)
+    event = MagicLinkRequested(
+        link_id="0" * 64,
+        user_id=user,
+        email=Sealed(user, "ada@example.com"),
+        token=Sealed(user, "secret"),
+        requested_at=now,
+        expires_at=now + timedelta(minutes=15),
+    )
+    place = Stream("MagicLink", "0" * 64)
+    await store.append(Append(org_id=PLATFORM, stream=place, events=[NewEvent(event)], facts=True))
+    async with post_office() as office:
+        more = {
+            "CREWKIT_SMTP_HOST": "127.0.0.1",
+            "CREWKIT_SMTP_PORT": str(office.port),
+            "CREWKIT_SMTP_SECURITY": "none",
+        }
+        for n in range(KILLS):
+            with reactor_process(settings, tmp_path, **more) as process:
+                office.on_arrival = process.kill  # before the server says yes: nobody can have noted it
+                await more_than(office.arrived, n)
+        office.on_arrival = lambda: None
+
+        async def noted() -> bool:
+            return await store.pool.fetchval("SELECT state = 'done' FROM crewkit.reaction") is True
+
+        with reactor_process(settings, tmp_path, **more):
+            await until(noted)
+    assert len(office.arrived) == KILLS + 1
+    assert len({mail["Message-ID"] for mail in office.arrived}) == 1
+    assert len({mail.as_bytes() for mail in office.arrived}) == 1
+    assert await store.pool.fetchval("SELECT count(*) FROM crewkit.event WHERE type = 'email.sent.v1'") == 1

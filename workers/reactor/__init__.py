@@ -8,10 +8,11 @@ from domain.discover import collect
 from eventstore.settings import Settings
 from workers.blocks import Names
 from workers.lifecycle import until_cancelled
-from workers.reactor import reactions
+from workers.reactor import mailers, reactions
 from workers.reactor.base import Reaction
 from workers.reactor.control import ReactionStatus, Refused, drop, listed, retry
 from workers.reactor.host import Reactor
+from workers.reactor.mail.base import Mailer, reaction_of
 
 __all__ = ["ReactionStatus", "Refused", "drop", "found_reactions", "listed", "retry", "run_reactor"]
 
@@ -22,7 +23,7 @@ def found_reactions() -> list[Reaction]:
     Raises:
         ValueError: two share a kind.
     """
-    found = collect(reactions, Reaction)
+    found = [*collect(reactions, Reaction), *map(reaction_of, collect(mailers, Mailer))]
     kinds = [reaction.kind for reaction in found]
     if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise ValueError(f"two reactions share a kind: {', '.join(twice)}")

@@ -76,7 +76,7 @@ class Tools(msgspec.Struct, frozen=True):
 class Reaction(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of effect.  `kind` is stored, so it stays; kinds of one `lane` share its `lane_max` places.
 
-    `enabled` looks at the settings: events that pass while it is off cause nothing, also later.  `delay_s` is the time
+    `given_up` is told the reason before the last word is written down.  `enabled` looks at the settings: events that pass while it is off cause nothing, also later.  `delay_s` is the time
     between event and first try, `valid_s` the age of the event after which the effect is of no use.
     """
 
@@ -84,6 +84,7 @@ class Reaction(msgspec.Struct, frozen=True, kw_only=True):
     lane: str
     on: tuple[On, ...]
     run: Callable[[Tools, Recorded], Awaitable[Result]]
+    given_up: Callable[[Tools, Recorded, str], Awaitable[None]] | None = None
     enabled: Callable[[Settings], bool] = lambda _: True
     delay_s: Callable[[Settings], float] = lambda _: 0.0
     valid_s: float = DAY_S

@@ -47,7 +47,15 @@ POOL_CONNECTIONS_MAX = 4
 RETRY_FIRST_S = 2.0
 RETRY_MAX_S = 900.0
 RETRY_AFTER_MAX_S = 3600.0  # what another side may ask for at most
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, StoreUnavailableError)
+# The driver calls it its own defect when the server's last words arrive between two queries; for us the connection is lost.
+FAILURES = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    StoreUnavailableError,
+)
 
 
 class Reactor:
@@ -199,6 +207,8 @@ class Term:
         except Exception as error:  # a defect of one reaction is its own; its text may hold anything
             log.debug("reactor.defect", kind=due.kind, position=due.position, exc_info=True)
             verdict = _again(due, reaction, type(error).__name__, None)
+        if verdict.state == DEAD and reaction.given_up is not None:
+            await self._tell(due, reaction, verdict.remark or "")
         await table.settle(self._pool, due, verdict.state, verdict.remark, after_s=verdict.after_s, tried=verdict.tried)
         failed = verdict.state == DEAD or (verdict.state == WAITING and verdict.tried)
         tell = log.warning if failed else log.info if verdict.tried else log.debug
@@ -212,6 +222,15 @@ class Term:
             retry_s=round(verdict.after_s, 1),
             ms=round((time.monotonic() - started_s) * 1000, 1),
         )
+
+    async def _tell(self, due: Due, reaction: Reaction, reason: str) -> None:
+        """Best effort: a reaction that cannot even tell that it was given up is given up all the same."""
+        try:
+            async with asyncio.timeout(reaction.timeout_s):
+                if reaction.given_up is not None:
+                    await reaction.given_up(self._tools, await self._event(due.position), reason)
+        except Exception as error:  # noqa: BLE001
+            log.error("reactor.untold", kind=due.kind, position=due.position, error=type(error).__name__)  # noqa: TRY400
 
     async def _try(self, due: Due, reaction: Reaction) -> Result:
         async with asyncio.timeout(reaction.timeout_s):

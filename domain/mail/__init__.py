@@ -1,0 +1,1 @@
+"""Mail that follows from events: what was sent, what could not be."""

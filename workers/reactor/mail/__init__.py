@@ -1,0 +1,1 @@
+"""Mail: what a letter says, how it is written, how it leaves."""

@@ -1,0 +1,1 @@
+"""Which events cause which mail, one module per slice; found by walking."""
