@@ -208,6 +208,7 @@ class Sweep(msgspec.Struct, frozen=True):
     last: Place | None
 
 
+# Each conversation is looked up by key: joined as a whole, the other tables would be read from end to end for every page.
 _SWEEP = """
 SELECT l.org_id, l.llm_session_id,
        l.last_recorded_at < $3 AND l.last_position > coalesce(c.upto_position, 0) AND c.started_at IS NULL
@@ -215,8 +216,10 @@ SELECT l.org_id, l.llm_session_id,
   FROM (SELECT org_id, session_id, llm_session_id, status, last_recorded_at, last_position
           FROM crewkit.llm_session WHERE (org_id, llm_session_id) > ($1, $2)
          ORDER BY org_id, llm_session_id LIMIT $4) AS l
-  LEFT JOIN crewkit.session s ON s.org_id = l.org_id AND s.session_id = l.session_id
-  LEFT JOIN crewkit.consolidation c ON c.org_id = l.org_id AND c.llm_session_id = l.llm_session_id
+  LEFT JOIN LATERAL (SELECT upto_position, started_at FROM crewkit.consolidation
+                      WHERE org_id = l.org_id AND llm_session_id = l.llm_session_id LIMIT 1) AS c ON true
+  LEFT JOIN LATERAL (SELECT status FROM crewkit.session
+                      WHERE org_id = l.org_id AND session_id = l.session_id LIMIT 1) AS s ON true
  ORDER BY l.org_id, l.llm_session_id
 """
 _UNDER_WAY = """

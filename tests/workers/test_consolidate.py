@@ -198,6 +198,26 @@ async def test_a_batch_is_bounded_and_the_rest_waits(shop: Workshop, store: Post
         assert await consolidator.run() == 1
 
 
+async def test_the_search_goes_on_where_the_run_before_stopped_and_begins_again_at_the_end(
+    shop: Workshop, store: PostgresStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consolidate, "SWEEP_ROWS", 2)
+    monkeypatch.setattr(consolidate, "SWEEP_ROWS_MAX", 2)
+    names = [f"s{n}" for n in range(5)]
+    for name in names:
+        await tell(store, named(hooks_of(NAME)[-2:], name))
+    async with running(run_projector(settings, wanted=PROJECTIONS)):
+        await folded(shop, store)
+        consolidator = consolidate.Consolidator(settings, shop.pool, store, LocalObjects(Path(settings.data_dir)))
+        assert [await consolidator.run() for _ in range(3)] == [2, 2, 1]
+        for name in names:
+            late = named(hooks_of(NAME)[:1], name)
+            await tell(store, late)
+        await folded(shop, store)
+        assert [await consolidator.run() for _ in range(3)] == [2, 2, 1]
+    assert [len(await done(store, name)) for name in names] == [2] * 5
+
+
 async def test_nothing_is_done_while_it_is_turned_off(shop: Workshop, store: PostgresStore, settings: Settings) -> None:
     off = msgspec.structs.replace(settings, consolidate_every_s=0)
     await tell(store, named(hooks_of(NAME), "over"))
