@@ -96,7 +96,7 @@ def _conditions(filters: SessionFilter, values: list[Any]) -> list[str]:
             found.append(f"s.{name} = ${len(values)}")
     if filters.since is not None:
         values.append(filters.since)
-        found.append(f"s.last_activity_at >= ${len(values)}")
+        found.append(f"s.last_activity_at >= ${len(values)} AND s.active_slot >= {_slot(len(values))}")
     if filters.until is not None:
         values.append(filters.until)
         found.append(f"s.first_activity_at < ${len(values)}")
@@ -112,6 +112,11 @@ def _conditions(filters: SessionFilter, values: list[Any]) -> list[str]:
         n = len(values)
         found.append(f"s.session_id = ANY (ARRAY(SELECT crewkit.sessions_matching(${n - 2}, ${n - 1}, ${n})))")
     return found
+
+
+def _slot(parameter: int) -> str:
+    """The ten minutes of a moment, as column `active_slot` has them: lists are indexed by them."""
+    return f"date_bin('10 minutes', ${parameter}::timestamptz, timestamptz '2000-01-01 00:00:00+00')"
 
 
 def words(text: str) -> str:
@@ -144,12 +149,13 @@ async def list_sessions(
     conditions = _conditions(filters, values)
     if cursor is not None:
         values += decode_cursor(cursor)
-        conditions.append(f"(s.last_activity_at, s.session_id) < (${len(values) - 1}, ${len(values)})")
+        at, ident = len(values) - 1, len(values)
+        conditions.append(f"(s.active_slot, s.last_activity_at, s.session_id) < ({_slot(at)}, ${at}, ${ident})")
     where = "".join(f" AND {condition}" for condition in conditions)
     values.append(limit + 1)
     found = await connection.fetch(
         f"SELECT {_COLUMNS} FROM crewkit.session s WHERE s.org_id = $1 AND s.visible{where}"  # noqa: S608  our own texts
-        f" ORDER BY s.last_activity_at DESC, s.session_id DESC LIMIT ${len(values)}",
+        f" ORDER BY s.active_slot DESC, s.last_activity_at DESC, s.session_id DESC LIMIT ${len(values)}",
         *values,
     )
     sessions = [SessionRow(*record) for record in found[:limit]]
@@ -213,7 +219,7 @@ async def organization_live(connection: Connection, org_id: UUID) -> Organizatio
         " count(DISTINCT person_id) FILTER (WHERE status = 'active') AS people,"
         " count(*) FILTER (WHERE last_activity_at >= date_trunc('day', now(), 'UTC')) AS today"
         " FROM crewkit.session WHERE org_id = $1 AND visible"
-        " AND (status = 'active' OR last_activity_at >= date_trunc('day', now(), 'UTC'))",
+        " AND (status = 'active' OR active_slot >= date_trunc('day', now(), 'UTC'))",  # a day begins with a slot
         org_id,
     )
     calls = await connection.fetchrow(
