@@ -30,7 +30,12 @@ Until = Annotated[datetime | None, QueryParameter(description="recorded at or be
 Order = Annotated[str, QueryParameter(description="`oldest` or `newest` first", pattern="^(oldest|newest)$")]
 
 
-def _parse_stream(text: str | None) -> Stream | None:
+def parse_stream(text: str | None) -> Stream | None:
+    """`Kind:id` as a stream.
+
+    Raises:
+        ApiError: 400, it is none.
+    """
     if text is None:
         return None
     try:
@@ -57,7 +62,7 @@ async def list_events(
     """Every event as stored.  Sealed values are opened for keys of scope `audit` only, and shown as sealed otherwise."""
     services, principal = services_of(request), principal_of(request)
     query = Query(
-        stream=_parse_stream(stream),
+        stream=parse_stream(stream),
         type=type_,
         actor=actor,
         since=in_utc(since),
@@ -104,12 +109,12 @@ async def one_event(
 
 
 @get(
-    ["/api/v1/{organization_id:str}/audit_logs", "/api/v1/admin/audit_logs"],
+    "/api/v1/{organization_id:str}/audit_logs",
     summary="Who did what to which thing, and when",
 )
 async def list_audit(
     request: Request[Any, Any, Any],
-    organization_id: FromPath[str | None] = None,  # noqa: ARG001  checked by the guard
+    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
     action: Annotated[str | None, QueryParameter(description="for example `session.started`")] = None,
     resource_type: Annotated[str | None, QueryParameter(description="for example `Session`")] = None,
     resource: Annotated[str | None, QueryParameter(description="`Kind:id`")] = None,
@@ -125,7 +130,7 @@ async def list_audit(
     """The same stream as `/events`, in words, newest first.  A short page with a `next_cursor` is not the last one."""
     services, principal = services_of(request), principal_of(request)
     query = Query(
-        stream=_parse_stream(resource),
+        stream=parse_stream(resource),
         actor=actor,
         since=in_utc(since),
         until=in_utc(until),
@@ -151,13 +156,13 @@ async def list_audit(
 
 
 @get(
-    ["/api/v1/{organization_id:str}/audit_logs/{event_id:uuid}", "/api/v1/admin/audit_logs/{event_id:uuid}"],
+    "/api/v1/{organization_id:str}/audit_logs/{event_id:uuid}",
     summary="One audit entry",
 )
 async def one_audit(
     request: Request[Any, Any, Any],
     event_id: FromPath[UUID],
-    organization_id: FromPath[str | None] = None,  # noqa: ARG001  checked by the guard
+    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
 ) -> Response[AuditEntry]:
     """As in the list."""
     services = services_of(request)
@@ -170,21 +175,21 @@ async def one_audit(
 
 
 @get(
-    ["/api/v1/{organization_id:str}/audit_logs/actions", "/api/v1/admin/audit_logs/actions"],
+    "/api/v1/{organization_id:str}/audit_logs/actions",
     summary="What can be done",
 )
-async def actions(request: Request[Any, Any, Any], organization_id: FromPath[str | None] = None) -> Names:  # noqa: ARG001
+async def actions(request: Request[Any, Any, Any], organization_id: FromPath[str]) -> Names:  # noqa: ARG001
     """Every action the audit view may show, for filters."""
     known = services_of(request).store.mapper.types
     return Names(items=sorted({history.action_of(tag) for tag in known}))
 
 
 @get(
-    ["/api/v1/{organization_id:str}/audit_logs/resource_types", "/api/v1/admin/audit_logs/resource_types"],
+    "/api/v1/{organization_id:str}/audit_logs/resource_types",
     summary="What things can be done to",
 )
 async def resource_types(
-    organization_id: FromPath[str | None] = None,  # noqa: ARG001
+    organization_id: FromPath[str],  # noqa: ARG001
 ) -> Names:
     """Every kind of thing the audit view may show, for filters."""
     return Names(items=list(history.RESOURCE_TYPES))

@@ -67,6 +67,7 @@ ROLE = Access(frozenset({"ingest", "read"}), permission="viewer")
 FEEDBACK = ROLE  # whoever sees a session may say how it went, and so may an agent for its person
 OWNER = Access(permission="owner")  # no key is ever an owner
 ERASING = Access(frozenset({"admin"}), permission="owner")  # for ever: of members only those who answer for all of it
+STAFF = Access(platform="crewkit_staff")
 OPERATOR = Access(frozenset({"admin"}), loopback=True)
 
 _T = "/api/v1/{organization_id}"
@@ -161,10 +162,28 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_T}/audit_logs/{{event_id}}"): AUDIT,
     ("GET", f"{_T}/audit_logs/actions"): AUDIT,
     ("GET", f"{_T}/audit_logs/resource_types"): AUDIT,
-    ("GET", "/api/v1/admin/audit_logs"): AUDIT,
-    ("GET", "/api/v1/admin/audit_logs/{event_id}"): AUDIT,
-    ("GET", "/api/v1/admin/audit_logs/actions"): AUDIT,
-    ("GET", "/api/v1/admin/audit_logs/resource_types"): AUDIT,
+    # administration
+    ("GET", "/api/v1/admin/users"): STAFF,
+    ("GET", "/api/v1/admin/users/{user_id}"): STAFF,
+    ("PATCH", "/api/v1/admin/users/{user_id}"): STAFF,
+    ("POST", "/api/v1/admin/users/{user_id}/disable"): STAFF,
+    ("POST", "/api/v1/admin/users/{user_id}/enable"): STAFF,
+    ("GET", "/api/v1/admin/organizations"): STAFF,
+    ("GET", "/api/v1/admin/organizations/{organization_id}"): STAFF,
+    ("DELETE", "/api/v1/admin/organizations/{organization_id}"): STAFF,
+    ("POST", "/api/v1/admin/organizations/{organization_id}/restore"): STAFF,
+    ("GET", "/api/v1/admin/audit_logs"): STAFF,
+    ("GET", "/api/v1/admin/audit_logs/{event_id}"): STAFF,
+    ("GET", "/api/v1/admin/audit_logs/actions"): STAFF,
+    ("GET", "/api/v1/admin/audit_logs/resource_types"): STAFF,
+    ("GET", "/api/v1/admin/events"): STAFF,
+    ("GET", "/api/v1/admin/events/{event_id}"): STAFF,
+    ("GET", "/api/v1/admin/events/event_types"): STAFF,
+    ("GET", "/api/v1/admin/events/aggregate_types"): STAFF,
+    ("GET", "/api/v1/admin/stats"): STAFF,
+    ("GET", "/api/v1/admin/stats/users"): STAFF,
+    ("GET", "/api/v1/admin/stats/organizations"): STAFF,
+    ("GET", "/api/v1/admin/stats/activity"): STAFF,
     # proof
     ("GET", f"{_T}/audit/checkpoints"): AUDIT,
     ("GET", f"{_T}/audit/checkpoints/{{number}}"): AUDIT,

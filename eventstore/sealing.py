@@ -198,6 +198,13 @@ class KeyRing(ABC):
         """Ask for the key again next time: somebody destroyed it."""
         self._keys.pop((org_id.int, subject.int), None)
 
+    async def destroy_all(self, org_id: UUID) -> int:
+        """Destroy every key an organization has, for ever; how many.  Other processes forget them within `CACHE_S`."""
+        gone = await self._destroy_all(org_id)
+        for place in [place for place in self._keys if place[0] == org_id.int]:
+            del self._keys[place]
+        return gone
+
     @abstractmethod
     async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
         """Wrapped keys by subject; None for a destroyed one, no entry for one that never was."""
@@ -209,6 +216,10 @@ class KeyRing(ABC):
     @abstractmethod
     async def _destroy(self, org_id: UUID, subject: UUID) -> None:
         """Remove the wrapped key and remember that it was destroyed."""
+
+    @abstractmethod
+    async def _destroy_all(self, org_id: UUID) -> int:
+        """As `_destroy`, for every subject that has a key; how many."""
 
     def _unknown(self, org_id: UUID, subjects: Iterable[UUID]) -> list[UUID]:
         # Renewed when half of the time is over, so that a key cannot run out between `prepare` and `seal`.
@@ -261,6 +272,11 @@ class MemoryKeyRing(KeyRing):
     async def _destroy(self, org_id: UUID, subject: UUID) -> None:
         self.wrapped[org_id, subject] = None
 
+    async def _destroy_all(self, org_id: UUID) -> int:
+        gone = [place for place, raw in self.wrapped.items() if place[0] == org_id and raw is not None]
+        self.wrapped |= dict.fromkeys(gone)
+        return len(gone)
+
 
 class PostgresKeyRing(KeyRing):
     """Keys in table `crewkit.subject_key`.  `pool` acts as `crewkit_api` or `crewkit_worker`."""
@@ -283,3 +299,7 @@ class PostgresKeyRing(KeyRing):
     async def _destroy(self, org_id: UUID, subject: UUID) -> None:
         async with tenant(self._pool, org_id) as connection:
             await connection.execute(load("destroy_subject_key"), org_id, subject)
+
+    async def _destroy_all(self, org_id: UUID) -> int:
+        async with tenant(self._pool, org_id) as connection:
+            return int(await connection.fetchval(load("destroy_subject_keys"), org_id))

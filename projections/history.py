@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,7 @@ FACT_ACTIONS = frozenset({"hook.recorded", "telemetry.recorded", "transcript.rec
 SECRET_FIELDS = frozenset({"token", "password_hash", "private_key"})
 
 RESOURCE_TYPES = (
+    "Admin",
     "ApiKey",
     "DataExport",
     "Erasure",
@@ -38,6 +39,7 @@ RESOURCE_TYPES = (
     "Project",
     "Session",
 )
+PLATFORM_TYPES = ("DeviceAuthorization", "SigningKeys", "TokenFamily", "User")  # these belong to no organization
 
 _SAID = {
     "organization.created": "founded organization {slug}",
@@ -62,6 +64,8 @@ _SAID = {
     "role.deleted": "deleted working role {key}",
     "api_key.issued": "issued API key {key_id} with scopes {scopes}",
     "api_key.revoked": "revoked API key {key_id}",
+    "admin.accessed": "of the staff looked at {what} {target}",
+    "admin.acted": "of the staff wanted {action} {target}",
     "person.observed": "met person {person_id}",
     "subject.shredded": "erased person {person_id}",
     "data_export.requested": "asked for an export of everything about person {person_id}",
@@ -85,7 +89,10 @@ class CursorError(ValueError):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look for.  `after` and `as_of` are positions: only events after the one and up to the other."""
+    """What to look for.  `after` and `as_of` are positions: only events after the one and up to the other.
+
+    `kind` keeps streams of that kind only.  `tail` is a parameter (`name=value`) that every link has to repeat.
+    """
 
     stream: Stream | None = None
     type: str | None = None
@@ -97,6 +104,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     newest_first: bool = False
     limit: int = LIMIT_DEFAULT
     cursor: str | None = None
+    kind: str | None = None
+    tail: str = ""
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -151,28 +160,32 @@ async def events(
     Raises:
         CursorError: the cursor cannot be read.
     """
-    at = await _start(store, query)
-    found = await _page(store, org_id, query, at, query.limit + 1)
-    more = len(found) > query.limit
-    found = found[: query.limit]
+    if query.kind is not None:
+        found, at, ended = await _search(store, org_id, query, lambda recorded: recorded.stream.kind == query.kind)
+        cursor = None if ended else _encode_cursor(at)
+    else:
+        at = await _start(store, query)
+        found = await _page(store, org_id, query, at, query.limit + 1)
+        more = len(found) > query.limit
+        found = found[: query.limit]
+        cursor = _encode_cursor(_Cursor(found[-1].position, at.as_of, at.newest_first)) if more else None
     data = await shown(ring, org_id, found, reveal=reveal)
-    cursor = _encode_cursor(_Cursor(found[-1].position, at.as_of, at.newest_first)) if more else None
     return HistoryPage(
-        items=[_event(recorded, one, base) for recorded, one in zip(found, data, strict=True)],
+        items=[_event(recorded, one, base, query.tail) for recorded, one in zip(found, data, strict=True)],
         next_cursor=cursor,
         as_of=at.as_of,
-        links=_links(f"{base}/events", cursor),
+        links=_links(f"{base}/events", cursor, query.tail),
     )
 
 
 async def event(
-    store: PostgresStore, ring: KeyRing, org_id: UUID, event_id: UUID, *, base: str, reveal: bool
+    store: PostgresStore, ring: KeyRing, org_id: UUID, event_id: UUID, *, base: str, reveal: bool, tail: str = ""
 ) -> HistoryEvent | None:
     """One event of the organization."""
     recorded = await store.read_one(org_id, event_id)
     if recorded is None:
         return None
-    return _event(recorded, (await shown(ring, org_id, [recorded], reveal=reveal))[0], base)
+    return _event(recorded, (await shown(ring, org_id, [recorded], reveal=reveal))[0], base, tail)
 
 
 async def audit(
@@ -193,38 +206,48 @@ async def audit(
     Raises:
         CursorError: the cursor cannot be read.
     """
+    kept, at, ended = await _search(
+        store, org_id, query, lambda recorded: _is_wanted(recorded, action, resource_type, facts=facts)
+    )
+    data = await shown(ring, org_id, kept, reveal=True)
+    cursor = None if ended else _encode_cursor(at)
+    return AuditPage(
+        items=[_entry(recorded, one, base, query.tail) for recorded, one in zip(kept, data, strict=True)],
+        next_cursor=cursor,
+        as_of=at.as_of,
+        links=_links(f"{base}/audit_logs", cursor, query.tail),
+    )
+
+
+async def _search(
+    store: PostgresStore, org_id: UUID, query: Query, wanted: Callable[[Recorded], bool]
+) -> tuple[list[Recorded], _Cursor, bool]:
+    """Up to a page of wanted events, where the search stands, and whether it has seen everything."""
     at = await _start(store, query)
     kept: list[Recorded] = []
-    ended = False
     for _ in range(AUDIT_SCANS_MAX):
         found = await _page(store, org_id, query, at, AUDIT_SCAN_EVENTS)
         for recorded in found:
             at = msgspec.structs.replace(at, position=recorded.position)
-            if _is_wanted(recorded, action, resource_type, facts=facts):
+            if wanted(recorded):
                 kept.append(recorded)
                 if len(kept) == query.limit:
                     break
-        ended = len(found) < AUDIT_SCAN_EVENTS and (not found or at.position == found[-1].position)
-        if ended or len(kept) == query.limit:
+        if len(found) < AUDIT_SCAN_EVENTS and (not found or at.position == found[-1].position):
+            return kept, at, True
+        if len(kept) == query.limit:
             break
-    data = await shown(ring, org_id, kept, reveal=True)
-    cursor = None if ended else _encode_cursor(at)
-    return AuditPage(
-        items=[_entry(recorded, one, base) for recorded, one in zip(kept, data, strict=True)],
-        next_cursor=cursor,
-        as_of=at.as_of,
-        links=_links(f"{base}/audit_logs", cursor),
-    )
+    return kept, at, False
 
 
 async def audit_one(
-    store: PostgresStore, ring: KeyRing, org_id: UUID, event_id: UUID, *, base: str
+    store: PostgresStore, ring: KeyRing, org_id: UUID, event_id: UUID, *, base: str, tail: str = ""
 ) -> AuditEntry | None:
     """One audit entry, sealed values opened."""
     recorded = await store.read_one(org_id, event_id)
     if recorded is None:
         return None
-    return _entry(recorded, (await shown(ring, org_id, [recorded], reveal=True))[0], base)
+    return _entry(recorded, (await shown(ring, org_id, [recorded], reveal=True))[0], base, tail)
 
 
 async def shown(ring: KeyRing, org_id: UUID, found: Sequence[Recorded], *, reveal: bool) -> list[dict[str, Any]]:
@@ -297,7 +320,7 @@ def _meta(recorded: Recorded) -> dict[str, Any]:
     return meta
 
 
-def _event(recorded: Recorded, data: dict[str, Any], base: str) -> HistoryEvent:
+def _event(recorded: Recorded, data: dict[str, Any], base: str, tail: str) -> HistoryEvent:
     return HistoryEvent(
         position=recorded.position,
         event_id=recorded.event_id,
@@ -308,9 +331,9 @@ def _event(recorded: Recorded, data: dict[str, Any], base: str) -> HistoryEvent:
         data=data,
         meta=_meta(recorded),
         links={
-            "self": f"{base}/events/{recorded.event_id}",
-            "stream": f"{base}/events?stream={recorded.stream}",
-            "audit": f"{base}/audit_logs/{recorded.event_id}",
+            "self": _with(f"{base}/events/{recorded.event_id}", tail),
+            "stream": _with(f"{base}/events?stream={recorded.stream}", tail),
+            "audit": _with(f"{base}/audit_logs/{recorded.event_id}", tail),
         },
     )
 
@@ -337,7 +360,7 @@ class _Words(dict[str, Any]):
         return "?"
 
 
-def _entry(recorded: Recorded, data: dict[str, Any], base: str) -> AuditEntry:
+def _entry(recorded: Recorded, data: dict[str, Any], base: str, tail: str) -> AuditEntry:
     kind, _, ident = recorded.meta.actor.partition(":")
     action = action_of(recorded.type)
     who = _ACTORS.get(kind, kind)
@@ -356,14 +379,25 @@ def _entry(recorded: Recorded, data: dict[str, Any], base: str) -> AuditEntry:
         resource_id=recorded.stream.id,
         summary=f"{who} {ident} {did}",
         request_id=recorded.meta.request_id,
-        reason=recorded.meta.reason,
+        reason=recorded.meta.reason or _text(data.get("reason")),
         details=data,
-        links={"self": f"{base}/audit_logs/{recorded.event_id}", "event": f"{base}/events/{recorded.event_id}"},
+        links={
+            "self": _with(f"{base}/audit_logs/{recorded.event_id}", tail),
+            "event": _with(f"{base}/events/{recorded.event_id}", tail),
+        },
     )
 
 
-def _links(path: str, cursor: str | None) -> dict[str, str]:
-    links = {"self": path}
+def _links(path: str, cursor: str | None, tail: str) -> dict[str, str]:
+    links = {"self": _with(path, tail)}
     if cursor is not None:
-        links["next"] = f"{path}?cursor={cursor}"
+        links["next"] = _with(f"{path}?cursor={cursor}", tail)
     return links
+
+
+def _with(url: str, tail: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{tail}" if tail else url
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

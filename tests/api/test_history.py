@@ -102,6 +102,6 @@ async def test_the_audit_view_says_who_did_what_and_leaves_reports_of_agents_out
         await client.get(f"{base}?resource_type=ApiKey&limit=1&cursor={paged['next_cursor']}", headers=headers)
     ).json()
     assert paged["items"][0]["position"] > second["items"][0]["position"]
-    assert (await client.get("/api/v1/admin/audit_logs", headers=headers)).json()["items"] == page["items"]
+    assert (await client.get("/api/v1/admin/audit_logs", headers=headers)).status_code == 403, "for staff only"
     assert "session.started" in (await client.get(f"{base}/actions", headers=headers)).json()["items"]
     assert "Session" in (await client.get(f"{base}/resource_types", headers=headers)).json()["items"]

@@ -12,6 +12,7 @@ from tests.api.house import House
 # Policies that look at something else than the organization of the transaction; each has its reason where it is made.
 OTHER_WAYS_TO_SEE = {
     ("api_key", "authentication"): "crewkit.key_id",
+    ("invitation", "bearer"): "crewkit.token_sha256",
     ("member", "oneself"): "crewkit.user_id",
     ("tenant", "own_memberships"): "crewkit.user_id",
 }

@@ -1,0 +1,13 @@
+"""Administration by the staff of the installation.  Whatever they look at or do is told first; see `api/admin/notes.py`."""
+
+from __future__ import annotations
+
+from litestar import Router
+
+from api.admin import history, organizations, stats, users
+
+ROUTER = Router(
+    "/",
+    route_handlers=[*users.HANDLERS, *organizations.HANDLERS, *history.HANDLERS, *stats.HANDLERS],
+    tags=["admin"],
+)

@@ -1,0 +1,1 @@
+"""What the staff of the installation look at and do, told where those concerned can read it."""
