@@ -65,6 +65,7 @@ MANAGER = Access(frozenset({"admin"}), permission="manager")
 LEAVING = Access(frozenset({"admin"}), permission="viewer")  # everybody may leave; removing others is decided by rank
 ROLE = Access(frozenset({"ingest", "read"}), permission="viewer")
 FEEDBACK = ROLE  # whoever sees a session may say how it went, and so may an agent for its person
+STACKS = Access(frozenset({"ingest", "read"}), user=True)
 OWNER = Access(permission="owner")  # no key is ever an owner
 ERASING = Access(frozenset({"admin"}), permission="owner")  # for ever: of members only those who answer for all of it
 STAFF = Access(platform="crewkit_staff")
@@ -237,6 +238,20 @@ TABLE: dict[tuple[str, str], Access] = {
     ("DELETE", f"{_T}/roles/{{role_id}}"): ADMIN,
     ("GET", f"{_T}/effective-role"): ROLE,
     ("GET", f"{_O}/effective-role"): ROLE,
+    # projects
+    ("POST", f"{_T}/projects"): MANAGER,
+    ("POST", "/orgs/{organization_id}/projects"): MANAGER,
+    ("GET", f"{_T}/projects"): READ,
+    ("GET", f"{_T}/projects/slug-available"): READ,
+    ("GET", f"{_T}/projects/{{project_id}}"): READ,
+    ("GET", "/orgs/{organization_id}/projects/{project_id}"): READ,
+    ("PATCH", f"{_T}/projects/{{project_id}}"): MANAGER,
+    ("DELETE", f"{_T}/projects/{{project_id}}"): ADMIN,
+    ("POST", "/api/v1/projects/resolve"): ROLE,
+    ("POST", "/projects/resolve"): ROLE,
+    ("GET", "/api/v1/framework_stacks"): STACKS,
+    ("GET", "/api/v1/framework_stacks/{slug}"): STACKS,
+    # keys
     ("POST", f"{_T}/api_keys"): ADMIN,
     ("GET", f"{_T}/api_keys"): ADMIN,
     ("DELETE", f"{_T}/api_keys/{{key_id}}"): ADMIN,

@@ -36,7 +36,7 @@ from projections.sessions.queries import stale_sessions
 from workers.consolidate import Consolidator
 from workers.keys import master_key
 from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
-from workers.tenancy import expire_invitations, finish_joinings, purge_organizations
+from workers.tenancy import expire_invitations, finish_joinings, purge_organizations, purge_projects
 
 log = structlog.get_logger("scheduler")
 
@@ -186,6 +186,7 @@ JOBS = (
     Job("consolidate_sessions", lambda settings: settings.consolidate_every_s, consolidate_sessions),
     Job("expire_invitations", INVITATIONS_EVERY_S, lambda tools: expire_invitations(tools.pool, tools.store)),
     Job("finish_joinings", INVITATIONS_EVERY_S, lambda tools: finish_joinings(tools.pool, tools.store)),
+    Job("purge_projects", PURGE_EVERY_S, lambda tools: purge_projects(tools.pool, tools.store)),
     Job("purge_organizations", PURGE_EVERY_S, lambda tools: purge_organizations(tools.pool, tools.store)),
 )
 

@@ -9,13 +9,14 @@ import structlog
 
 from commands import invitations as inviting
 from commands.bus import Principal, load
+from commands.projects import purge_project
 from commands.tenants import purge_organization
 from domain.invitations.decide import NO_INVITATION, Invitation, evolve, invitation_stream
 from domain.kernel import DomainError
 from domain.organizations.manage import KEEP_DELETED
 from eventstore.database import Pool
 from eventstore.postgres import PostgresStore
-from projections import invitations, tenants
+from projections import invitations, projects, tenants
 
 log = structlog.get_logger("scheduler")
 
@@ -102,6 +103,21 @@ async def purge_organizations(pool: Pool, store: PostgresStore) -> int:
         gone.append(org_id)
     for org_id in dict.fromkeys(gone):
         done += await _erase(pool, org_id)
+    return done
+
+
+async def purge_projects(pool: Pool, store: PostgresStore) -> int:
+    """End projects that were deleted long enough ago."""
+    if (now := await now_and_readable(pool, "project")) is None:
+        return 0
+    async with pool.acquire() as connection:
+        due = await projects.due_for_purge(connection, now - KEEP_DELETED)
+    done = 0
+    for org_id, project_id in due:
+        try:
+            done += await purge_project(store, system(org_id), project_id, at=now) is not None
+        except DomainError as refused:  # restored a moment ago
+            log.info("scheduler.not_purged", org=str(org_id), project=str(project_id), code=refused.code)
     return done
 
 
