@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import nats
+import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -145,6 +146,17 @@ class Bus:
             _log.debug("poke.failed", error=type(error).__name__)
         finally:
             self._poking = None
+
+    async def ask(self, subject: str, payload: bytes, timeout_s: float) -> bytes | None:
+        """The reply of whoever listens on `subject`; None when nobody does, or nobody replies in time."""
+        client = self._client
+        if client is None or not self.connected:
+            return None
+        try:
+            return (await client.request(subject, payload, timeout=timeout_s)).data
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            _log.warning("ask.unanswered", subject=subject, error=type(error).__name__)
+            return None
 
     async def close(self) -> None:
         """Stop trying, or hang up."""

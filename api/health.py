@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from api.analytics.vitals import Replicas, component
 from api.services import Services, services_of
 from projections.installation import DATABASE_AWAY, ConsolidationVitals, Vitals, vitals
 from schemas.health import Component, Health, Live
@@ -62,6 +63,8 @@ def components(services: Services, seen: Vitals | None) -> dict[str, Component]:
         },
     )
     found["reactor"] = _reactor(seen)
+    if seen.analytics:
+        found["analytics"] = component(seen.analytics)
     active = [one for one in seen.projections if one.active]
     for one in active:
         details: dict[str, Any] = {"lag": one.lag, "position": one.position, "state": one.status}
@@ -158,6 +161,7 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
     for each in seen.reactions:
         reactions.labels(each.kind, each.state).set(each.count)
         oldest.labels(each.kind, each.state).set(each.oldest_s)
+    registry.register(Replicas(seen.analytics))
     names = ("projection", "generation")
     lag = Gauge("crewkit_projection_lag_events", "Events a projection is behind the head", names, registry=registry)
     position = Gauge("crewkit_projection_position", "Position a projection has reached", names, registry=registry)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from litestar.connection import ASGIConnection
 
 from projections import users
+from projections.analytics.asking import SUBJECT
 from projections.freshness import wait_for
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Services:
     """Opened by the application's lifespan, reached through `services_of`."""
 
     __slots__ = (
+        "analytics_subject",
         "auth",
         "bus",
         "hashing",
@@ -76,6 +78,7 @@ class Services:
         `tools` is what the commands of signing in work with.
         """
         self.settings = settings
+        self.analytics_subject = SUBJECT
         self.pool = pool
         self.store = store
         self.keyring = keyring

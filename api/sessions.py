@@ -15,9 +15,9 @@ from api.answers import json_answer
 from api.auth import QUERY_KEY, base_path, principal_of
 from api.errors import ApiError, bad_cursor, not_found
 from api.fresh import wait_until_fresh
+from api.named import person_named
 from api.paths import items_path
 from api.services import Services, services_of
-from commands.sessions.facts import person_id_of
 from eventstore.database import tenant
 from projections import subagents
 from projections.consolidation import with_stream_status
@@ -58,19 +58,6 @@ _T = "/api/v1/{organization_id:str}"
 
 def _utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _person(services: Services, org_id: UUID, user: str | None) -> UUID | None:
-    """Whom `user` names: a person id, or an e-mail address (looked up by its keyed hash; addresses are not stored)."""
-    if user is None:
-        return None
-    if "@" in user:
-        return person_id_of(services.person_secret, org_id, user)
-    try:
-        return UUID(user)
-    except ValueError as error:
-        message = "user: expected a person's id or e-mail address"
-        raise ApiError(400, message, details={"field": "user", "expected": "UUID or e-mail"}) from error
 
 
 def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> str | None:
@@ -129,7 +116,7 @@ async def list_sessions(
     filters = SessionFilter(
         status=_one_of("status", status, STATUSES),
         outcome=_one_of("outcome", outcome, OUTCOMES),
-        person_id=_person(services, principal.org_id, user),
+        person_id=person_named(services, principal.org_id, user),
         agent=agent,
         project=project,
         repo=repo,

@@ -83,6 +83,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Meta(description="certificates (PEM) to trust at the mail server instead of the system's")
     ] = None
     mail_from: Annotated[str, Meta(description="sender of mails")] = "crewkit <no-reply@localhost>"
+    analytics_memory_mb: Annotated[
+        int, Meta(description="memory DuckDB may use in one analytics worker, in MB", ge=64)
+    ] = 1024
+    analytics_deadline_s: Annotated[
+        float, Meta(description="longest time an analytics question may take before 503", gt=0, le=30)
+    ] = 5.0
     spool_bytes_max: Annotated[int, Meta(description="largest local spool, in bytes")] = 256 * 1024 * 1024
 
 

@@ -40,6 +40,26 @@ class ReactionVitals(msgspec.Struct, frozen=True, kw_only=True):
     oldest_s: float
 
 
+class AnalyticsVitals(msgspec.Struct, frozen=True, kw_only=True):
+    """One analytics replica, as it told `heard_s` ago.  `lag` is events of the sessions read model it has not taken yet.
+
+    `asked` questions since its start, of which `failed` failed; `p50_s` and `p99_s` of the newest ones.
+    """
+
+    replica: str
+    position: int
+    lag: int
+    rows: int
+    file_bytes: int
+    written: int
+    rebuilds: int
+    asked: int
+    failed: int
+    p50_s: float
+    p99_s: float
+    heard_s: float
+
+
 class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     """`relay_lag` is events that are stored but not yet published, `reactor_lag` those the reactor has not looked at.
 
@@ -58,6 +78,7 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     reactor_position: int = 0
     reactor_lag: int = 0
     reactions: list[ReactionVitals] = []
+    analytics: list[AnalyticsVitals] = []
 
 
 _PROJECTIONS = """
@@ -71,6 +92,11 @@ SELECT coalesce(c.number, 0) AS number, coalesce(c.size, 0) AS size,
        greatest(0, coalesce(extract(epoch FROM clock_timestamp() - crewkit.unsealed_since()), 0))::float8 AS waiting
   FROM (SELECT) one LEFT JOIN LATERAL
        (SELECT number, size FROM crewkit.proof_checkpoint ORDER BY number DESC LIMIT 1) c ON true
+"""
+_ANALYTICS = """
+SELECT replica, position, lag, rows, file_bytes, written, rebuilds, asked, failed, p50_s, p99_s,
+       extract(epoch FROM clock_timestamp() - updated_at)::float8 AS heard_s
+  FROM crewkit.analytics_replica ORDER BY replica
 """
 _CONSOLIDATION = "SELECT objects, items, bytes, failures, backlog FROM crewkit.consolidation_total"
 
@@ -91,6 +117,7 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         relay = await connection.fetchval("SELECT max(position) FROM crewkit.relay", timeout=timeout_s)
         sealed = await connection.fetchrow(_SEALED, timeout=timeout_s)
         head = await connection.fetchval("SELECT crewkit.head()", timeout=timeout_s)
+        replicas = await connection.fetch(_ANALYTICS, timeout=timeout_s)
         told = await connection.fetchval("SELECT to_regclass('crewkit.consolidation_total')", timeout=timeout_s)
         kept = await connection.fetchrow(_CONSOLIDATION, timeout=timeout_s) if told is not None else None
     projections = [
@@ -118,6 +145,7 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         reactor_position=reactor or 0,
         reactor_lag=max(0, head - (reactor or 0)),
         reactions=[ReactionVitals(**dict(row)) for row in reactions],
+        analytics=[AnalyticsVitals(**dict(row)) for row in replicas],
     )
 
 

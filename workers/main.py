@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 from eventstore.observe import configure
 from eventstore.settings import Settings
 
-WORKERS = ("relay", "projector", "scheduler", "sealer", "reactor")
+WORKERS = ("relay", "projector", "scheduler", "sealer", "reactor", "analytics")
+NEEDS = {"analytics": "duckdb"}  # packages of optional extras, without which a worker is not started
 SUPERVISOR_VARIABLE = "CREWKIT_SUPERVISOR_PID"  # set for children only; not a setting
 PARENT_POLL_S = 1.0
 
@@ -34,6 +36,11 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-I", str(launcher()), *words]
 
 
+def available_workers() -> tuple[str, ...]:
+    """The workers whose packages are installed."""
+    return tuple(name for name in WORKERS if name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None)
+
+
 def run_worker(name: str, settings: Settings) -> None:
     """Run `workers.<name>.run_<name>(settings)` until SIGTERM or SIGINT.
 
@@ -42,6 +49,8 @@ def run_worker(name: str, settings: Settings) -> None:
     """
     if name not in WORKERS:
         raise ValueError(f"unknown worker {name!r}; there are: {', '.join(WORKERS)}")
+    if name not in available_workers():
+        raise ValueError(f"worker {name!r} needs the package {NEEDS[name]!r}: install crewkit[{name}]")
     configure(settings.log_format, settings.log_level, process=name)
     follow_supervisor()
     run: Run = getattr(importlib.import_module(f"workers.{name}"), f"run_{name}")

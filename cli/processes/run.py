@@ -108,6 +108,12 @@ def prepare(data_dir: Path | None) -> None:
     click.echo(f"prepared; migrations applied: {', '.join(applied) or 'none'}")
 
 
+@worker.command()
+def analytics() -> None:
+    """Keep a DuckDB file of the sessions read model and answer analytics questions; more of them answer more."""
+    _work("analytics")
+
+
 def _work(name: str) -> None:
     from workers.main import run_worker  # noqa: PLC0415
 

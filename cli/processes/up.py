@@ -32,7 +32,8 @@ POLL_S = 0.05
 def up(
     data_dir: Path | None, host: str | None, port: int | None, workers: int | None, next_free_port: bool, detach: bool
 ) -> None:
-    """Start everything on this machine: Postgres, NATS, API, relay, projector, scheduler, sealer, reactor.
+    """Start everything on this machine: Postgres, NATS, API, relay, projector, scheduler, sealer, reactor,
+    analytics.
 
     Ctrl-C stops everything.  CREWKIT_DATABASE_URL and CREWKIT_NATS_URL take the place of the embedded servers.
     """

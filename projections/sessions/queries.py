@@ -159,7 +159,7 @@ async def list_sessions(
         *values,
     )
     sessions = [SessionRow(*record) for record in found[:limit]]
-    parts = await _parts(connection, org_id, [session.session_id for session in sessions], with_tools=False)
+    parts = await parts_of(connection, org_id, [session.session_id for session in sessions], with_tools=False)
     items = [summary(session, parts) for session in sessions]
     last = sessions[-1] if len(found) > limit else None
     more = encode_cursor(last.last_activity_at, last.session_id) if last and last.last_activity_at else None
@@ -183,7 +183,7 @@ async def session_detail(connection: Connection, org_id: UUID, session_id: str) 
     session = await find_session(connection, org_id, session_id)
     if session is None:
         return None
-    return detail(session, await _parts(connection, org_id, [session.session_id], with_tools=True))
+    return detail(session, await parts_of(connection, org_id, [session.session_id], with_tools=True))
 
 
 async def session_hierarchy(connection: Connection, org_id: UUID, session_id: str) -> TreeNode | None:
@@ -191,7 +191,7 @@ async def session_hierarchy(connection: Connection, org_id: UUID, session_id: st
     session = await find_session(connection, org_id, session_id)
     if session is None:
         return None
-    return tree(session, await _parts(connection, org_id, [session.session_id], with_tools=True))
+    return tree(session, await parts_of(connection, org_id, [session.session_id], with_tools=True))
 
 
 async def session_live(connection: Connection, org_id: UUID, session_id: str) -> SessionLive | None:
@@ -199,7 +199,7 @@ async def session_live(connection: Connection, org_id: UUID, session_id: str) ->
     session = await find_session(connection, org_id, session_id)
     if session is None:
         return None
-    parts = await _parts(connection, org_id, [session.session_id], with_tools=True)
+    parts = await parts_of(connection, org_id, [session.session_id], with_tools=True)
     ids = [llm.llm_session_id for llm in parts.llms.get(session.session_id, [])]
     running = await connection.fetch(
         "SELECT coalesce(name, '?') AS name FROM crewkit.tool_call WHERE org_id = $1 AND llm_session_id = ANY ($2)"
@@ -266,7 +266,7 @@ async def stale_sessions(connection: Connection, heard_before: datetime, limit: 
     return [Stale(*record) for record in found]
 
 
-async def _parts(connection: Connection, org_id: UUID, session_ids: Sequence[str], *, with_tools: bool) -> Parts:
+async def parts_of(connection: Connection, org_id: UUID, session_ids: Sequence[str], *, with_tools: bool) -> Parts:
     """Everything below some sessions, in one query per table."""
     parts = Parts()
     if not session_ids:

@@ -109,6 +109,7 @@ def test_up_says_where_it_is_and_keeps_its_secrets(folder: Path, running: Instan
         "scheduler",
         "sealer",
         "reactor",
+        "analytics",
     }
     for file in (folder / "crewkit.json", *(folder / "keys").iterdir()):
         assert file.stat().st_mode & 0o777 == 0o600, file

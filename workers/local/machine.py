@@ -27,7 +27,7 @@ from workers.local.ports import NEXT_PORTS_MAX, listen, owner
 from workers.local.postgres import Postgres
 from workers.local.process import identify, server_environment, stop
 from workers.local.server import Server
-from workers.main import SUPERVISOR_VARIABLE, WORKERS, command
+from workers.main import SUPERVISOR_VARIABLE, WORKERS, available_workers, command
 from workers.serve import has_caught_up, is_healthy
 from workers.supervisor import Program, Supervisor
 
@@ -164,7 +164,7 @@ class Machine:
             self._program("prepare", env, "prepare", "--data-dir", str(places.root)), PREPARE_MAX_S
         )
         await supervisor.start(
-            [*self._api_programs(env), *(self._program(name, env, "worker", name) for name in WORKERS)]
+            [*self._api_programs(env), *(self._program(name, env, "worker", name) for name in available_workers())]
         )
         await supervisor.settle()
         await self._catch_up()

@@ -1,0 +1,119 @@
+"""Asking an analytics worker over NATS, and what its refusals look like over HTTP."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from litestar import Request
+from litestar.params import QueryParameter
+
+from api.auth import principal_of
+from api.errors import ApiError, unavailable
+from api.fresh import after_of
+from api.named import person_named
+from api.services import services_of
+from projections.analytics.asking import Answer, Ask
+from projections.analytics.questions.base import Scope
+
+RANGE_DAYS_DEFAULT = 30
+RANGE_DAYS_MAX = 1_830
+TEXT_MAX = 400
+GRACE_S = 1.0  # how long after its own deadline a worker's reply may take
+
+AnyRequest = Request[Any, Any, Any]
+T = TypeVar("T")
+Text = Annotated[str | None, QueryParameter(max_length=TEXT_MAX)]
+Since = Annotated[
+    datetime | None, QueryParameter(description="from this moment on; 30 days before `until` if not given")
+]
+Until = Annotated[datetime | None, QueryParameter(description="before this moment; now if not given")]
+
+_decode = msgspec.json.Decoder(Answer).decode
+_encode = msgspec.json.Encoder().encode
+# Error of a worker to status, and what people are told where the worker says nothing.
+_REFUSALS = {
+    "behind": (503, "the analytics rows have not reached this position yet"),
+    "busy": (503, "too many analytics questions at once"),
+    "starting": (503, "the analytics worker is building its file"),
+    "deadline": (503, ""),
+    "memory": (503, ""),
+    "too_large": (400, ""),
+    "invalid": (400, ""),
+}
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+async def scope_of(
+    request: AnyRequest,
+    since: Since = None,
+    until: Until = None,
+    user: Annotated[
+        str | None, QueryParameter(description="a person's id or e-mail address", max_length=TEXT_MAX)
+    ] = None,
+    agent: Text = None,
+    project: Text = None,
+    repo: Text = None,
+    branch: Text = None,
+    model: Text = None,
+) -> Scope:
+    """Which rows an answer is about.
+
+    Raises:
+        ApiError: 400, the range is empty or longer than `RANGE_DAYS_MAX` days.
+    """
+    end = _utc(until) if until is not None else datetime.now(UTC)
+    start = _utc(since) if since is not None else end - timedelta(days=RANGE_DAYS_DEFAULT)
+    if start >= end:
+        raise ApiError(400, "since: expected a moment before until", details={"field": "since"})
+    if end - start > timedelta(days=RANGE_DAYS_MAX):
+        message = f"since: expected at most {RANGE_DAYS_MAX} days before until"
+        raise ApiError(400, message, details={"field": "since", "expected": f"at most {RANGE_DAYS_MAX} days"})
+    person = person_named(services_of(request), principal_of(request).org_id, user)
+    return Scope(
+        since=start, until=end, person_id=person, agent=agent, project=project, repo=repo, branch=branch, model=model
+    )
+
+
+class Told(msgspec.Struct, frozen=True):
+    """An answer, and up to which event it knows."""
+
+    value: Any
+    position: int
+    as_of: datetime | None
+
+
+async def ask(request: AnyRequest, question: str, params: Any, kind: type[Any] = object) -> Told:
+    """Ask for the caller's organization; the answer as `kind`.
+
+    Raises:
+        ApiError: 400 what was asked makes no sense; 503 no worker runs, or it is late, busy or behind.
+    """
+    services = services_of(request)
+    org_id: UUID = principal_of(request).org_id
+    settings = services.settings
+    wish = Ask(
+        question=question,
+        org_id=org_id,
+        params=msgspec.Raw(_encode(params)),
+        after=after_of(request) or 0,
+        wait_s=settings.read_after_wait_s,
+        deadline_s=settings.analytics_deadline_s + settings.read_after_wait_s,
+    )
+    raw = await services.bus.ask(services.analytics_subject, _encode(wish), wish.deadline_s + GRACE_S)
+    if raw is None:
+        raise unavailable("no analytics worker answers; `crewkit worker analytics` runs one")
+    answer = _decode(raw)
+    if answer.error is not None:
+        status, text = _REFUSALS.get(answer.error, (500, "the analytics worker failed"))
+        if status == 503:
+            raise unavailable(answer.message or text)
+        if status == 500:
+            raise ApiError(500, text)
+        raise ApiError(400, answer.message, details={"field": answer.field} if answer.field else {})
+    return Told(msgspec.json.decode(answer.answer, type=kind), answer.position, answer.as_of)

@@ -1,0 +1,162 @@
+"""Answering questions beside ingestion: threads of their own, few at a time, each cut off at its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from projections.analytics.asking import ANSWER_BYTES_MAX, Answer, Ask
+from projections.analytics.questions import found_questions
+from projections.analytics.questions.base import QuestionError
+from workers.analytics.file import AnalyticsFile
+
+log = structlog.get_logger("analytics")
+
+RUNNING_MAX = 2  # questions that run at once
+WAITING_MAX = 64  # that wait for their turn; the next one is told to come back
+DEADLINE_S_MAX = 30.0
+LATENCIES_MAX = 1_000  # newest ones kept for the percentiles that are shown
+POLL_S = 0.02
+
+_decode = msgspec.json.Decoder(Ask).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Tally:
+    """What became of questions since the process started."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.failed = 0
+        self._seconds: deque[float] = deque(maxlen=LATENCIES_MAX)
+
+    def note(self, seconds: float, *, failed: bool) -> None:
+        """Count one question."""
+        self.asked += 1
+        self.failed += failed
+        self._seconds.append(seconds)
+
+    def seconds(self, share: float) -> float:
+        """The latency that a share of the newest questions did not exceed."""
+        found = sorted(self._seconds)
+        return found[min(len(found) - 1, int(share * len(found)))] if found else 0.0
+
+
+class Answerer:
+    """Answers from the file that is in use; `use` gives it another one."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(RUNNING_MAX, thread_name_prefix="question")
+        self._turns = asyncio.Semaphore(RUNNING_MAX)
+        self._waiting = 0
+        self._file: AnalyticsFile | None = None
+        self._in_use: dict[AnalyticsFile, int] = {}
+        self._questions = found_questions()
+        self.position = 0
+        self.as_of: datetime | None = None
+        self.tally = Tally()
+
+    def use(self, file: AnalyticsFile | None) -> AnalyticsFile | None:
+        """Answer from another file from now on; the one before, which running questions may still read."""
+        before, self._file = self._file, file
+        return before
+
+    def reached(self, position: int) -> None:
+        """Rows go up to `position` now."""
+        self.position, self.as_of = position, datetime.now(UTC)
+
+    async def idle(self, file: AnalyticsFile) -> None:
+        """Wait until no question reads `file` any more; deadlines bound that."""
+        while self._in_use.get(file):  # noqa: ASYNC110  bounded by the deadlines, and rare
+            await asyncio.sleep(POLL_S)
+
+    async def answer(self, payload: bytes) -> bytes:
+        """The reply to a request."""
+        started_s = time.monotonic()
+        try:
+            ask = _decode(payload)
+        except msgspec.DecodeError as error:
+            return _encode(Answer(error="invalid", message=str(error)))
+        found = await self._answer(ask, started_s)
+        spent_s = time.monotonic() - started_s
+        failed = found.error not in {None, "invalid", "behind", "busy", "starting"}
+        self.tally.note(spent_s, failed=failed)
+        if failed:
+            log.warning("analytics.question_failed", question=ask.question, error=found.error, message=found.message)
+        return _encode(found)
+
+    async def _answer(self, ask: Ask, started_s: float) -> Answer:
+        question = self._questions.get(ask.question)
+        if question is None:
+            return Answer(error="unknown", message=f"there is no question {ask.question!r}")
+        try:
+            params = msgspec.json.decode(ask.params, type=question.params)
+        except msgspec.DecodeError as error:
+            return Answer(error="invalid", message=str(error))
+        until_s = started_s + min(ask.deadline_s, DEADLINE_S_MAX)
+        while self.position < ask.after or self._file is None:
+            if time.monotonic() >= min(until_s, started_s + ask.wait_s):
+                behind = self._file is not None
+                return Answer(error="behind" if behind else "starting", position=self.position)
+            await asyncio.sleep(POLL_S)
+        if self._waiting >= WAITING_MAX:
+            return Answer(error="busy", message=f"{WAITING_MAX} questions are waiting")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(until_s - time.monotonic()):
+                await self._turns.acquire()
+        except TimeoutError:
+            return Answer(error="busy", message="other questions took until the deadline")
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._run(lambda cursor: question.ask(cursor, ask.org_id, params), until_s)
+        finally:
+            self._turns.release()
+
+    async def _run(self, work: Callable[[Any], Any], until_s: float) -> Answer:
+        file = self._file
+        if file is None:
+            return Answer(error="starting")
+        position, as_of = self.position, self.as_of
+        self._in_use[file] = self._in_use.get(file, 0) + 1
+        loop = asyncio.get_running_loop()
+        cursor = file.cursor()
+        late = loop.call_later(max(0.0, until_s - time.monotonic()), cursor.interrupt)
+        try:
+            encoded: bytes = await loop.run_in_executor(self._threads, lambda: _encode(work(cursor)))
+        except QuestionError as error:
+            return Answer(error="invalid", message=str(error), field=error.field)
+        except Exception as error:  # noqa: BLE001  a question that fails must not reach ingestion
+            return _failure(error, late=time.monotonic() >= until_s)
+        finally:
+            late.cancel()
+            cursor.close()
+            self._in_use[file] -= 1
+            if not self._in_use[file]:
+                del self._in_use[file]
+        if len(encoded) > ANSWER_BYTES_MAX:
+            return Answer(error="too_large", message="the answer is too large; ask for a smaller part")
+        return Answer(position=position, as_of=as_of, answer=msgspec.Raw(encoded))
+
+    def close(self) -> None:
+        """Let threads end."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _failure(error: Exception, *, late: bool) -> Answer:
+    import duckdb  # noqa: PLC0415  loaded by whoever opened the file
+
+    if late or isinstance(error, duckdb.InterruptException):
+        return Answer(error="deadline", message="the answer took too long; ask for a shorter range")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return Answer(error="memory", message="the answer needs too much memory; ask for a shorter range")
+    return Answer(error="failed", message=f"{type(error).__name__}: {error}")

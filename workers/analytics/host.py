@@ -1,0 +1,251 @@
+"""One replica: its folder, its file brought forward, and the questions it takes from the queue group."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+
+from eventstore.database import WORKER_ROLE, Pool, connect_pool
+from eventstore.mapper import Mapper
+from eventstore.sealing import PostgresKeyRing
+from eventstore.settings import Settings
+from projections.analytics.asking import QUEUE, SUBJECT
+from projections.sessions import PROJECTION
+from workers.analytics import file as files
+from workers.analytics.answers import Answerer
+from workers.analytics.file import AnalyticsFile, Stand
+from workers.analytics.refresh import MovedError, NotReadyError, Refresher, is_current
+from workers.analytics.report import Report
+from workers.blocks import Names
+from workers.carrier import connected
+from workers.keys import master_key
+from workers.lifecycle import Backoff, close_pool, database_url, discard, retry_forever, wait_any
+from workers.local.files import AlreadyLockedError, FileLock
+from workers.log import Decoder
+from workers.projector.control import standing
+
+log = structlog.get_logger("analytics")
+
+REPLICAS_MAX = 16  # on one data directory
+POLL_S = 1.0  # between looks at the read model, where no notice wakes us
+GATHER_S = 0.25  # a wake-up waits this long for company: transactions grow, and their fixed cost is paid less often
+READY_POLL_S = 0.5
+CONNECTIONS_MAX = 3
+SNAPSHOT_MS_MAX = 600_000  # a snapshot of a rebuild may stand for minutes
+
+
+class Replica:
+    """One worker."""
+
+    def __init__(self, settings: Settings, names: Names, subject: str = SUBJECT) -> None:
+        self._settings = settings
+        self._names = names
+        self._subject = subject
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="ingest")
+        self._answers = Answerer()
+        self._wake = asyncio.Event()
+        self._file: AnalyticsFile | None = None
+        self._stand: Stand | None = None
+        self._backoff = Backoff()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow and answer until `stop` is set."""
+        folder, lock = claim(Path(self._settings.data_dir) / "analytics")
+        try:
+            await self._serve(folder, stop)
+        finally:
+            lock.release()
+
+    async def _serve(self, folder: Path, stop: asyncio.Event) -> None:
+        answering = asyncio.create_task(self._listen(stop), name="questions")
+        try:
+
+            def on_failure(error: BaseException, pause_s: float) -> None:
+                tell = log.warning if self._backoff.tries == 1 else log.debug
+                problem = f"{type(error).__name__}: {error}"
+                tell("analytics.interrupted", error=problem, retry_s=round(pause_s, 2))
+
+            await retry_forever(lambda: self._term(folder, stop), stop, (Exception,), on_failure, self._backoff)
+        finally:
+            await discard(answering)
+            self._answers.use(None)
+            self._answers.close()
+            if self._file is not None:
+                await self._in_thread(self._file.close)
+            self._writing.shutdown()
+
+    async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._writing, work, *args)
+
+    async def _term(self, folder: Path, stop: asyncio.Event) -> None:
+        pool = await connect_pool(
+            database_url(self._settings),
+            WORKER_ROLE,
+            max_size=CONNECTIONS_MAX,
+            application_name="crewkit-analytics",
+            statement_timeout="0",
+            idle_in_transaction_session_timeout=str(SNAPSHOT_MS_MAX),
+        )
+        try:
+            scratch = folder / "scratch"
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
+            decoder = Decoder(Mapper(PostgresKeyRing(pool, master_key(self._settings))))
+            refresher = Refresher(pool, decoder, self._writing, scratch)
+            report = Report(pool, folder, self._answers)
+            await self._open(folder)
+            while not stop.is_set():
+                await self._turn(pool, refresher, folder, stop, report)
+        finally:
+            await close_pool(pool)
+
+    async def _open(self, folder: Path) -> None:
+        """Take up the file in use; one that does not open is put aside by the next rebuild."""
+        if self._file is not None:
+            return
+        path = files.current(folder)
+        files.sweep(folder, path)
+        if path is None:
+            return
+        try:
+            opened = await self._in_thread(self._made, path)
+            stand = await self._in_thread(lambda: opened.stand)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with it, everything in it can be built again
+            log.warning("analytics.unreadable", file=path.name, error=f"{type(error).__name__}: {error}")
+            return
+        if stand is None:
+            log.info("analytics.outdated", file=path.name)
+            await self._in_thread(opened.close)
+            return
+        self._take(opened, stand)
+
+    def _made(self, path: Path) -> AnalyticsFile:
+        return AnalyticsFile(path, memory_mb=self._settings.analytics_memory_mb)
+
+    def _take(self, file: AnalyticsFile, stand: Stand) -> None:
+        self._file, self._stand = file, stand
+        self._answers.use(file)
+        self._answers.reached(stand.position)
+        log.info("analytics.running", file=file.path.name, position=stand.position)
+
+    async def _turn(self, pool: Pool, refresher: Refresher, folder: Path, stop: asyncio.Event, report: Report) -> None:
+        """Go one step forward, or wait for news."""
+        found = await standing(pool, PROJECTION.name)
+        if found is None:
+            await wait_any(READY_POLL_S, stop)
+            return
+        if self._file is None or self._stand is None or not is_current(found, self._stand):
+            await self._rebuild(refresher, folder, report)
+            return
+        if found.position <= self._stand.position:
+            self._backoff.reset()
+            await report.tell(found.position, self._stand, self._file)
+            self._wake.clear()
+            await wait_any(POLL_S, self._wake, stop)
+            if self._wake.is_set():
+                await wait_any(GATHER_S, stop)
+            return
+        started_s = time.monotonic()
+        try:
+            self._stand, written = await refresher.step(self._file, self._stand)
+        except MovedError:
+            return
+        self._answers.reached(self._stand.position)
+        report.wrote(written, time.monotonic() - started_s)
+        await report.tell(found.position, self._stand, self._file)
+
+    async def _rebuild(self, refresher: Refresher, folder: Path, report: Report) -> None:
+        """Fill a new file and let questions see it; those that run go on with the old one."""
+        path = files.next_path(folder)
+        fresh = await self._in_thread(self._made, path)
+        try:
+            stand = await refresher.rebuild(fresh)
+        except BaseException as error:
+            await self._in_thread(fresh.close)
+            if isinstance(error, (MovedError, NotReadyError)):
+                log.info("analytics.rebuild_again", reason=type(error).__name__)
+                return
+            raise
+        files.switch(folder, path)
+        old = self._file
+        self._take(fresh, stand)
+        if old is not None:
+            await self._answers.idle(old)
+            await self._in_thread(old.close)
+        files.sweep(folder, path)
+        report.rebuilt()
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        """Stay in the queue group, and let notices of the read model wake us."""
+        backoff = Backoff()
+
+        def on_failure(error: BaseException, pause_s: float) -> None:
+            tell = log.warning if backoff.tries == 1 else log.debug
+            tell("analytics.nats_lost", error=f"{type(error).__name__}: {error}", retry_s=round(pause_s, 2))
+
+        async def session() -> None:
+            lost = asyncio.Event()
+            async with connected(self._settings, "crewkit-analytics", lost) as client:
+                await client.subscribe(self._subject, queue=QUEUE, cb=self._on_ask)
+                await client.subscribe(f"{self._names.notices}.*", cb=self._on_notice)
+                backoff.reset()
+                await _either(stop, lost)
+            if not stop.is_set():
+                raise nats.errors.ConnectionClosedError
+
+        failures = (OSError, TimeoutError, nats.errors.Error)
+        await retry_forever(session, stop, failures, on_failure, backoff)
+
+    async def _on_notice(self, _: Msg) -> None:
+        self._wake.set()
+
+    async def _on_ask(self, message: Msg) -> None:
+        """Answer in a task of its own: the subscription must stay free for the next question."""
+        task = asyncio.create_task(self._reply(message))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+    async def _reply(self, message: Msg) -> None:
+        answer = await self._answers.answer(message.data)
+        try:
+            await message.respond(answer)
+        except (nats.errors.Error, OSError) as error:
+            log.debug("analytics.reply_lost", error=str(error))
+
+
+_tasks: set[asyncio.Task[Any]] = set()
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def claim(root: Path) -> tuple[Path, FileLock]:
+    """The first folder below `root` that no other replica uses, and the lock that keeps it ours.
+
+    Raises:
+        AlreadyLockedError: `REPLICAS_MAX` replicas run on this data directory.
+    """
+    for number in range(REPLICAS_MAX):
+        folder = root / str(number)
+        lock = FileLock(folder / "lock")
+        try:
+            lock.acquire()
+        except AlreadyLockedError:
+            continue
+        return folder, lock
+    raise AlreadyLockedError(f"{REPLICAS_MAX} analytics workers already run on {root}")
