@@ -31,10 +31,10 @@ A = "/api/v1/auth"
 AnyRequest = Request[Any, Any, Any]
 
 
-def visit_of(request: AnyRequest) -> Visit:
-    """Where the request comes from."""
+def visit_of(request: AnyRequest, browser: str | None = None) -> Visit:
+    """Where the request comes from; `browser` where a page has just made the browser's id."""
     client = request.client
-    browser = request.cookies.get(BROWSER_COOKIE)
+    browser = browser or request.cookies.get(BROWSER_COOKIE)
     return Visit(
         ip=client.host if client else None,
         user_agent=request.headers.get("user-agent"),

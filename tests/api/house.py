@@ -56,9 +56,14 @@ class House:
         self.ours = Place(UUID(int=0), "")
         self.theirs = Place(UUID(int=0), "")
         self._worker = worker
+        self._folding = asyncio.Lock()
 
     async def project(self) -> int:
         """Fold everything that is not folded yet, by every projection; the position reached."""
+        async with self._folding:
+            return await self._project()
+
+    async def _project(self) -> int:
         reader = PostgresStore(self.settings.database_url or "", Mapper(self.ring), role=WORKER_ROLE, pool=self._worker)
         head = await reader.head()
         for bare in collect(projections, Projection):
@@ -87,9 +92,9 @@ class Live:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Litestar) -> AsyncIterator[Live]:
+async def serving(app: Litestar, port: int = 0) -> AsyncIterator[Live]:
     """Run uvicorn in this loop until the block ends."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on", ws="wsproto")
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="on", ws="wsproto")
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  the test's signals are not the server's
     task = asyncio.create_task(server.serve())
