@@ -93,7 +93,7 @@ def _kept(data_dir: Path | None) -> list[Kept]:
     for path in files:
         message = _read(path)
         at = parsedate_to_datetime(str(message["Date"]))
-        found.append(Kept(path.stem, at, str(message["To"]), str(message["Subject"]), str(path)))
+        found.append(Kept(path.stem.partition(".")[0], at, str(message["To"]), str(message["Subject"]), str(path)))
     return found
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from commands.bus import Once, Principal, transact
+from commands.bus import Once, Principal, load, transact
 from commands.members import actor_of
 from commands.organizations import SLUG_CLAIM
 from domain.kernel import Event, Sealed
@@ -145,6 +146,13 @@ def check_slug(slug: str) -> str | None:
     except InvalidFieldError as refused:
         return str(refused)
     return None
+
+
+async def organization_settings(store: EventStore, org_id: UUID) -> Mapping[str, Any]:
+    """What an organization has set, straight from its stream; empty where there is no such (living) organization."""
+    stream = organization_stream(org_id)
+    state, _, _ = await load(store, org_id, stream, evolve_organization, NO_ORGANIZATION)
+    return {} if isinstance(state, Absent) or state.deleted_at is not None or state.purged else state.settings
 
 
 def _slug_names(events: Sequence[Event]) -> tuple[list[Claim], list[Claim]]:

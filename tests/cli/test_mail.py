@@ -18,6 +18,7 @@ from workers.reactor.mail.write import compose, render
 
 NOW = datetime(2026, 11, 25, 13, tzinfo=UTC)
 FIRST, SECOND = UUID(int=0xAA << 120), UUID(int=0xAB << 120)
+PERSON = UUID(int=8)
 LINK = "http://localhost:8000/login/magic?token=abc"
 
 
@@ -29,8 +30,8 @@ async def folder(tmp_path: Path) -> Path:
         parts = render(wording, values, link, "localhost:8000")
         at = NOW + timedelta(minutes=n)
         message = compose(parts, email_id=ident, sender="crewkit <a@b.example>", recipient="ada@example.com", at=at)
-        assert await deliver(Settings(data_dir=str(tmp_path)), message) == "file"
-        os.utime(tmp_path / FOLDER / f"{ident}.eml", (n, n))
+        assert await deliver(Settings(data_dir=str(tmp_path)), message, PERSON) == "file"
+        os.utime(tmp_path / FOLDER / f"{ident}.{PERSON.hex}.eml", (n, n))
     return tmp_path
 
 

@@ -15,6 +15,7 @@ from domain.invitations.events import InvitationCreated, InvitationResent
 from domain.kernel import PLATFORM, Event, Sealed, Stream
 from domain.mail.decide import email_id
 from domain.mail.events import EmailFailed, EmailSent
+from domain.organizations.events import SubjectShredded
 from domain.signin.events import MagicLinkRequested, PasswordResetRequested
 from domain.users.events import NewDeviceLogin, UserRegistered
 from eventstore.database import WORKER_ROLE, connect_pool
@@ -26,6 +27,7 @@ from eventstore.settings import Settings
 from tests.workers.smtp import PASSWORD, USER, certificate, post_office
 from tests.workers.tally import running, until
 from workers.reactor import found_reactions, host, retry, run_reactor
+from workers.reactor.reactions import erasure
 
 pytestmark = pytest.mark.integration
 ADDRESS = "ada@example.com"
@@ -330,13 +332,19 @@ async def test_an_expired_link_and_an_erased_recipient_get_no_mail(desk: Desk, s
 async def test_without_a_server_mails_are_files_only_we_may_read(
     desk: Desk, settings: Settings, tmp_path: Path
 ) -> None:
-    async with running(run_reactor(settings, wanted=MAILS)):
-        told = await desk.tell(magic_link(uuid4()))
+    user, other = uuid4(), uuid4()
+    async with running(run_reactor(settings, wanted=[*MAILS, erasure.REACTION])):
+        told = await desk.tell(magic_link(user))
         await desk.over(told)
-    path = tmp_path / "mail" / f"{email_id(told.event_id, 'mail.magic_link')}.eml"
+        await desk.over(await desk.tell(magic_link(other)))
+    path = tmp_path / "mail" / f"{email_id(told.event_id, 'mail.magic_link')}.{user.hex}.eml"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert f"To: {ADDRESS}" in path.read_text()
     [note] = await desk.notes(told)
     assert isinstance(note, EmailSent)
     assert note.via == "file"
+    async with running(run_reactor(settings, wanted=[erasure.REACTION])):
+        gone = await desk.tell(SubjectShredded(person_id=user, shredded_at=NOW), "Person")
+        await desk.over(gone)
+    assert [file.name.split(".")[1] for file in path.parent.iterdir()] == [other.hex]

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from domain.kernel import Stream
-from domain.organizations.events import SubjectShredded
+from domain.organizations.events import OrganizationCreated, OrganizationUpdated, SubjectShredded
+from domain.organizations.state import organization_stream
 from domain.sessions.events import HookRecorded, SessionEnded
 from domain.summaries.events import SessionSummarized
 from eventstore.database import API_ROLE, connect_pool, tenant
@@ -120,7 +121,7 @@ async def test_an_ended_session_is_written_about_once(shop: Workshop, store: Pos
     asked: list[dict[str, Any]] = []
     with fake_anthropic(says(INPUT), kept=asked) as url:
         used = talking_to(url, settings)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             await tell(store, facts())  # the recording ends with a SessionEnd hook
             assert await over(shop, 1) == [("done", None)]
             await end(store)  # the same rest told a second time: nothing new, nobody is asked
@@ -145,7 +146,7 @@ async def test_only_numbers_and_structure_are_sent(shop: Workshop, store: Postgr
     asked: list[dict[str, Any]] = []
     with fake_anthropic(says(INPUT), kept=asked) as url:
         used = talking_to(url, settings)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             await tell(store, facts())
             await over(shop, 1)
     [body] = asked
@@ -162,12 +163,31 @@ async def test_only_numbers_and_structure_are_sent(shop: Workshop, store: Postgr
     assert body["max_tokens"] == settings.insights_tokens_max
 
 
+async def test_prompts_are_told_only_where_the_organization_says_so(
+    shop: Workshop, store: PostgresStore, settings: Settings
+) -> None:
+    asked: list[dict[str, Any]] = []
+    founded = OrganizationCreated(organization_id=ORG, slug="acme", name="Acme", owner_id=PERSON, created_at=RECEIVED)
+    allowed = OrganizationUpdated(settings={"insights.prompts": True}, updated_at=RECEIVED)
+    events = [NewEvent(founded), NewEvent(allowed)]
+    await store.append(Append(org_id=ORG, stream=organization_stream(ORG), events=events, facts=True))
+    with fake_anthropic(says(INPUT), kept=asked) as url:
+        used = talking_to(url, settings)
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
+            await tell(store, facts())
+            await over(shop, 1)
+    told = json.loads(asked[0]["messages"][0]["content"].partition("\n")[2])
+    prompts = [row[0] for row in await shop.pool.fetch("SELECT text FROM crewkit.prompt WHERE text IS NOT NULL")]
+    assert sorted(told["prompts"]) == sorted(text[:500] for text in prompts)
+    assert (await kept(store))[0].prompt_version == "session-1-prompts"
+
+
 async def test_new_activity_is_written_about_again(shop: Workshop, store: PostgresStore, settings: Settings) -> None:
     told = hooks_of(NAME)
     last = next(n for n, (_, fact) in enumerate(told) if fact.kind == "SessionEnd")
     with fake_anthropic(says(INPUT)) as url:
         used = talking_to(url, settings)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             early = [(f"first {key}", fact) for key, fact in told[: last + 1]]
             await tell(store, early[: last // 2])
             stopped = msgspec.structs.replace(early[last][1], occurred_at=early[last // 2][1].occurred_at)
@@ -184,7 +204,7 @@ async def test_a_busy_model_is_asked_again_later(shop: Workshop, store: Postgres
     failures = [Failure(529), Failure(429, retry_after="0"), Failure(500)]
     with fake_anthropic(says(INPUT), failures=failures) as url:
         used = talking_to(url, settings)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             await tell(store, facts())
             assert await over(shop, 1) == [("done", None)]
     assert failures == []
@@ -195,7 +215,7 @@ async def test_a_busy_model_is_asked_again_later(shop: Workshop, store: Postgres
 async def test_the_other_side_says_how_long_to_wait(shop: Workshop, store: PostgresStore, settings: Settings) -> None:
     with fake_anthropic(says(INPUT), failures=[Failure(429, retry_after="900")]) as url:
         used = talking_to(url, settings)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             await tell(store, facts())
 
             async def put_off() -> bool:
@@ -221,7 +241,7 @@ async def test_a_malformed_answer_is_a_visible_failure(
 ) -> None:
     with fake_anthropic(says(answer)) as url:
         used = talking_to(url, settings)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             await tell(store, facts())
             assert await over(shop, 1) == [("dead", remark)]
     assert await kept(store) == []
@@ -232,7 +252,7 @@ async def test_an_answer_in_words_and_a_refused_key_are_visible_failures(
 ) -> None:
     with fake_anthropic({MARKER: [[{"type": "text", "text": "I would rather talk."}]]}, failures=[Failure(401)]) as url:
         used = talking_to(url, settings)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             await tell(store, facts())
             assert await over(shop, 1) == [("dead", "the model API answered 401 authentication_error")]
             await end(store)
@@ -243,7 +263,7 @@ async def test_an_organization_has_its_daily_limit(shop: Workshop, store: Postgr
     asked: list[dict[str, Any]] = []
     with fake_anthropic(says(INPUT), failures=[Failure(401)], kept=asked) as url:
         used = talking_to(url, settings, insights_per_day_max=1)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             await tell(store, facts())
             await over(shop, 1)
             await end(store)
@@ -258,7 +278,7 @@ async def test_nothing_is_asked_about_an_erased_person_and_what_was_written_is_d
     asked: list[dict[str, Any]] = []
     with fake_anthropic(says(INPUT), kept=asked) as url:
         used = talking_to(url, settings)
-        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used)):
+        async with running(run_projector(used, wanted=READ_MODELS), run_reactor(used, wanted=[summaries.REACTION])):
             await tell(store, facts())
             await over(shop, 1)
             await store.mapper.ring.destroy(ORG, PERSON)

@@ -2,12 +2,16 @@
 
 Left out on purpose: prompts and answers, titles, file names, repository, branch and project, people, ids.  Names of tools
 and models are told because advice needs them; a name that is not shaped like one is told as `other`.
+
+An organization may set `insights.prompts` to true: then the beginnings of prompts are told too, of sessions whose content
+left the laptop at all (level `full`), after the redaction that happened there.  Answers of the agent are never told.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,14 +21,18 @@ from schemas.insights import Written
 from schemas.sessions import SessionDetail
 
 PROMPT_VERSION = "session-1"  # rises with every change of what is asked or told
+WITH_PROMPTS = "session-1-prompts"
+PROMPTS_TOLD_MAX = 20
+PROMPT_CHARS_MAX = 500
 TOOL = "record_session_insights"
 TOOLS_TOLD_MAX = 30
 MODELS_TOLD_MAX = 10
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:@/\[\]-]{0,79}")
 
 SYSTEM = f"""\
-You review how a software developer worked with an AI coding agent in one session. You get measured numbers and structure \
-only; you do not see what was written or which code was touched, so never guess at it. Call the tool {TOOL} exactly once.
+You review how a software developer worked with an AI coding agent in one session. You get measured numbers and structure, \
+at most also the beginnings of prompts; you do not see answers or which code was touched, so never guess at it. Call the tool \
+{TOOL} exactly once.
 
 - summary: three to five plain sentences about how the session went: outcome, effort, what stands out. Name numbers.
 - coaching_tips: up to five habits for the developer, each with a short title and one or two sentences. Only what the \
@@ -62,9 +70,12 @@ def told(detail: SessionDetail, model_ms: int | None) -> dict[str, Any]:
     }
 
 
-def message(detail: SessionDetail, model_ms: int | None) -> str:
+def message(detail: SessionDetail, model_ms: int | None, prompts: Sequence[str] = ()) -> str:
     """The one message of the conversation."""
-    return f"Session facts (JSON):\n{msgspec.json.encode(told(detail, model_ms)).decode()}"
+    facts = told(detail, model_ms)
+    if prompts:
+        facts["prompts"] = [text[:PROMPT_CHARS_MAX] for text in prompts[:PROMPTS_TOLD_MAX]]
+    return f"Session facts (JSON):\n{msgspec.json.encode(facts).decode()}"
 
 
 def tool() -> dict[str, Any]:

@@ -105,7 +105,7 @@ async def _send(tools: Tools, recorded: Recorded, mailer: Mailer) -> Result:
         )
     except AddressError as error:
         raise GiveUpError("sender or recipient is not an e-mail address") from error
-    via = await deliver(tools.settings, message)
+    via = await deliver(tools.settings, message, letter.to.subject)
     sent = EmailSent(
         email_id=ident,
         kind=mailer.kind,

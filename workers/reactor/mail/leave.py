@@ -7,6 +7,7 @@ import ssl
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Literal
+from uuid import UUID
 
 import aiosmtplib
 from aiosmtplib.errors import (
@@ -29,15 +30,15 @@ _DETAIL = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 Via = Literal["smtp", "file"]
 
 
-async def deliver(settings: Settings, message: EmailMessage) -> Via:
-    """Hand the message over, to be sure of it: an answer of the server, or a file on disk.
+async def deliver(settings: Settings, message: EmailMessage, person: UUID) -> Via:
+    """Hand a message to `person` over, to be sure of it: an answer of the server, or a file on disk.
 
     Raises:
         RetryError: the server is away, busy or says so for now.
         GiveUpError: it refuses this mail for good.
     """
     if not settings.smtp_host:
-        _keep(Path(settings.data_dir) / FOLDER, message)
+        _keep(_folder(settings), message, person)
         return "file"
     try:
         await aiosmtplib.send(
@@ -78,11 +79,23 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=settings.smtp_ca_file)
 
 
-def _keep(folder: Path, message: EmailMessage) -> None:
-    """One file per mail, named by its id: a repeat replaces itself."""
+def forget(settings: Settings, person: UUID) -> int:
+    """Remove the files of mails to an erased person; how many."""
+    files = list(_folder(settings).glob(f"*.{person.hex}.eml"))
+    for file in files:
+        file.unlink(missing_ok=True)
+    return len(files)
+
+
+def _folder(settings: Settings) -> Path:
+    return Path(settings.data_dir) / FOLDER
+
+
+def _keep(folder: Path, message: EmailMessage, person: UUID) -> None:
+    """One file per mail, named by its id and whose it is: a repeat replaces itself, and an erasure finds it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ident = str(message["Message-ID"]).strip("<>").partition("@")[0]
-    write_private(folder / f"{ident}.eml", message.as_bytes().decode("utf-8", "surrogateescape"))
+    write_private(folder / f"{ident}.{person.hex}.eml", message.as_bytes().decode("utf-8", "surrogateescape"))
     files = sorted(folder.glob("*.eml"), key=lambda file: file.stat().st_mtime)
     for file in files[: max(0, len(files) - FILES_MAX)]:
         file.unlink(missing_ok=True)

@@ -12,11 +12,13 @@ import msgspec
 from asyncpg import UndefinedTableError
 
 from commands.summaries import last_summary, record_summary
+from commands.tenants import organization_settings
 from domain.kernel import Sealed
 from domain.pricing import micro_usd, price
 from domain.sessions.events import HookRecorded, SessionEnded, SessionTimedOut
 from domain.summaries.decide import is_due
 from domain.summaries.events import SessionSummarized
+from eventstore.database import Connection
 from eventstore.port import Recorded
 from projections.installation import checkpoint
 from projections.prices import price_book
@@ -25,11 +27,12 @@ from projections.sessions.insights import model_time
 from schemas.sessions import SessionDetail
 from workers.reactor.base import DAY_S, Done, Later, On, Reaction, Result, Skipped, Tools
 from workers.reactor.insights.model import Answer, ask
-from workers.reactor.insights.question import PROMPT_VERSION, message
+from workers.reactor.insights.question import PROMPT_VERSION, PROMPTS_TOLD_MAX, WITH_PROMPTS, message
 from workers.reactor.table import spend
 
 KIND = "session.summary"
 READ_MODEL = "sessions"
+PROMPTS_SETTING = "insights.prompts"  # of the organization; true: prompts may be told to the model
 BEHIND_S = 1.0  # until the next look, while the read model has not passed the event
 BUSY_S = 2.0
 TRIED_MAX_S = 120.0
@@ -38,6 +41,13 @@ VALID_S = 7 * DAY_S
 _FACTS = """
 SELECT max(last_position), max(last_recorded_at), clock_timestamp() FROM crewkit.llm_session
  WHERE org_id = $1 AND session_id = $2
+"""
+_PROMPTS = """
+SELECT p.text FROM crewkit.prompt p
+  JOIN crewkit.llm_session l ON l.org_id = p.org_id AND l.llm_session_id = p.llm_session_id
+  LEFT JOIN crewkit.person e ON e.org_id = p.org_id AND e.person_id = p.person_id
+ WHERE p.org_id = $1 AND l.session_id = $2 AND p.text IS NOT NULL AND e.shredded_at IS NULL
+ ORDER BY p.submitted_at NULLS LAST, p.prompt_id LIMIT $3
 """
 _GONE = "SELECT destroyed_at IS NOT NULL FROM crewkit.subject_key WHERE org_id = $1 AND subject = $2"
 
@@ -50,6 +60,7 @@ class State(msgspec.Struct, frozen=True):
     facts_position: int
     activity_at: datetime
     person_id: UUID
+    prompts: tuple[str, ...] = ()
 
 
 async def summarize(tools: Tools, recorded: Recorded) -> Result:
@@ -100,7 +111,15 @@ async def _at_rest(tools: Tools, org_id: UUID, session_id: str) -> State | Later
         if await connection.fetchval(_GONE, org_id, person_id):
             return Skipped("the person was erased")
         model_ms = await model_time(connection, org_id, detail)
-    return State(detail, model_ms, facts[0], top.last_activity_at, person_id)
+        prompts = await _prompts(tools, connection, org_id, top.id)
+    return State(detail, model_ms, facts[0], top.last_activity_at, person_id, prompts)
+
+
+async def _prompts(tools: Tools, connection: Connection, org_id: UUID, session_id: str) -> tuple[str, ...]:
+    """Prompts, where the organization's setting allows to tell them; without it none."""
+    if (await organization_settings(tools.store, org_id)).get(PROMPTS_SETTING) is not True:
+        return ()
+    return tuple(record[0] for record in await connection.fetch(_PROMPTS, org_id, session_id, PROMPTS_TOLD_MAX))
 
 
 def _nothing_to_say(detail: SessionDetail) -> str:
@@ -117,7 +136,7 @@ async def _write(tools: Tools, recorded: Recorded, found: State) -> Result:
         return Skipped("no activity since the last summary")
     if not await spend(tools.pool, KIND, recorded.org_id, tools.settings.insights_per_day_max):
         return Skipped("the organization's daily limit is reached (CREWKIT_INSIGHTS_PER_DAY_MAX)")
-    answer = await ask(tools.settings, message(found.detail, found.model_ms))
+    answer = await ask(tools.settings, message(found.detail, found.model_ms, found.prompts))
     written = _event(found, answer, datetime.now(UTC))
     kept = await record_summary(tools.store, recorded.org_id, written, causation_id=recorded.event_id)
     return Done() if kept is not None else Skipped("a later state was written about meanwhile")
@@ -132,7 +151,7 @@ def _event(found: State, answer: Answer, at: datetime) -> SessionSummarized:
         facts_position=found.facts_position,
         activity_at=found.activity_at,
         model=answer.model,
-        prompt_version=PROMPT_VERSION,
+        prompt_version=WITH_PROMPTS if found.prompts else PROMPT_VERSION,
         text=Sealed(found.person_id, msgspec.json.encode(answer.written).decode()),
         input_tokens=tokens.input,
         output_tokens=tokens.output,
