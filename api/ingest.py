@@ -180,6 +180,30 @@ async def end(
     return _changed(request, session_id, told.position if told else None, status=200)
 
 
+@post(
+    [
+        "/api/v1/{organization_id:str}/sessions/{session_id:str}/reset",
+        "/api/v2/sessions/{session_id:str}/reset",
+    ],
+    status_code=200,
+    summary="Use a dashboard session again",
+)
+async def reset(
+    request: AnyRequest,
+    session_id: FromPath[str],
+    organization_id: FromPath[str | None] = None,  # noqa: ARG001
+) -> Response[SessionChanged]:
+    """An ended or timed-out session of kind `dashboard` becomes active; sessions of other kinds are over when they are over."""
+    outcome = await sessions.reset_session(
+        services_of(request).store,
+        principal_of(request),
+        checked_id(session_id, "session_id"),
+        at=datetime.now(UTC),
+        command_id=_command_id(request),
+    )
+    return _changed(request, session_id, outcome.position if outcome else None, status=200)
+
+
 def _named_by(request: AnyRequest, command_id: str) -> UUID:
     return uuid5(principal_of(request).org_id, command_id)
 
@@ -195,4 +219,4 @@ def _changed(request: AnyRequest, session_id: str, position: int | None, *, stat
     return json_answer(answer, status, position=position)
 
 
-ROUTER = Router("/", route_handlers=[events, session_events, bare_hook, start, end], tags=["ingestion"])
+ROUTER = Router("/", route_handlers=[events, session_events, bare_hook, start, end, reset], tags=["ingestion"])

@@ -154,6 +154,10 @@ TABLE: dict[tuple[str, str], Access] = {
     # sessions
     ("GET", f"{_T}/sessions"): READ,
     ("GET", f"{_T}/dashboard/sessions/history"): READ,
+    ("GET", f"{_T}/dashboard/session/current"): READ,
+    ("GET", "/api/v2/dashboard/session/current"): READ,
+    ("POST", f"{_T}/sessions/{{session_id}}/reset"): INGEST,
+    ("POST", "/api/v2/sessions/{session_id}/reset"): INGEST,
     ("GET", "/api/v2/dashboard/sessions/history"): READ,
     ("GET", f"{_T}/sessions/live"): READ,
     ("GET", f"{_T}/sessions/analytics/summary"): READ,

@@ -18,6 +18,7 @@ from api.fresh import wait_until_fresh
 from api.named import person_named
 from api.paths import items_path
 from api.services import Services, services_of
+from domain.sessions.decide import KINDS
 from eventstore.database import tenant
 from projections import subagents
 from projections.consolidation import with_stream_status
@@ -94,6 +95,7 @@ async def list_sessions(
     request: AnyRequest,
     organization_id: Tenant = None,  # noqa: ARG001  checked by the guard
     status: Annotated[str | None, QueryParameter(description="`active`, `ended` or `timed_out`")] = None,
+    kind: Annotated[str | None, QueryParameter(description="`cli`, `dashboard`, `kickoff` or `workflow`")] = None,
     outcome: Annotated[
         str | None, QueryParameter(description="`completed`, `failed`, `abandoned` or `unknown`")
     ] = None,
@@ -114,6 +116,7 @@ async def list_sessions(
     """Latest activity first."""
     services, principal, base = services_of(request), principal_of(request), base_path(request)
     filters = SessionFilter(
+        kind=_one_of("kind", kind, KINDS),
         status=_one_of("status", status, STATUSES),
         outcome=_one_of("outcome", outcome, OUTCOMES),
         person_id=person_named(services, principal.org_id, user),
@@ -139,6 +142,22 @@ async def list_sessions(
     return json_answer(
         SessionList(items=[_line(item, base) for item in page.items], next_cursor=page.next_cursor, links=links)
     )
+
+
+@get([f"{_T}/dashboard/session/current", "/api/v2/dashboard/session/current"], summary="The caller's dashboard session")
+async def current_session(
+    request: AnyRequest,
+    organization_id: Tenant = None,  # noqa: ARG001
+) -> Response[SessionLine]:
+    """The caller's own active session of kind `dashboard` with the latest activity; 404 where there is none."""
+    services, principal = services_of(request), principal_of(request)
+    mine = SessionFilter(kind="dashboard", status="active", person_id=principal.person_id)
+    await wait_until_fresh(request, READ_MODEL)
+    async with tenant(services.pool, principal.org_id) as connection:
+        page = await queries.list_sessions(connection, principal.org_id, mine, limit=1)
+    if not page.items:
+        raise not_found("active dashboard session")
+    return json_answer(_line(page.items[0], base_path(request)))
 
 
 @get([f"{_T}/sessions/{{session_id:str}}", "/api/v2/sessions/{session_id:str}"], summary="One session")
@@ -289,6 +308,7 @@ ROUTER = Router(
     "/",
     route_handlers=[
         list_sessions,
+        current_session,
         one_session,
         hierarchy,
         session_live,

@@ -9,7 +9,7 @@ from commands.sessions.consolidation import begin_consolidation, consolidate_ses
 from commands.sessions.feedback import submit_feedback
 from commands.sessions.hooks import ingest_bare_hook, ingest_hooks
 from commands.sessions.items import ingest_batches, ingest_items
-from commands.sessions.lifecycle import end_session, start_session, time_out_session
+from commands.sessions.lifecycle import end_session, reset_session, start_session, time_out_session
 from commands.sessions.telemetry import TelemetryAnswer, ingest_telemetry
 from commands.sessions.worktree import create_worktree, resolve_worktree
 
@@ -25,6 +25,7 @@ __all__ = [
     "ingest_items",
     "ingest_telemetry",
     "note_defect",
+    "reset_session",
     "resolve_worktree",
     "start_session",
     "submit_feedback",

@@ -100,3 +100,25 @@ async def time_out_session(
         ),
         meta=principal.meta(),
     )
+
+
+async def reset_session(
+    store: EventStore, principal: Principal, session_id: str, *, at: datetime, command_id: str | None = None
+) -> Outcome | None:
+    """Use a session of the dashboard again; None when it is active.
+
+    Raises:
+        SessionNotOpenedError: nobody opened it.
+        NotResettableError: it is of another kind.
+        StreamMovedError: others kept changing it.
+    """
+    return await transact(
+        store,
+        principal.org_id,
+        Stream("Session", session_id),
+        decide.evolve,
+        decide.INITIAL,
+        lambda session: decide.reset(session, session_id=session_id, at=at),
+        meta=principal.meta(),
+        command_id=command_id,
+    )

@@ -8,12 +8,13 @@ from uuid import UUID
 
 import msgspec
 
-from domain.kernel import DomainError, Event
-from domain.sessions.events import Context, SessionEnded, SessionStarted, SessionTimedOut
+from domain.kernel import DomainError, Event, NotFoundError
+from domain.sessions.events import Context, SessionEnded, SessionReset, SessionStarted, SessionTimedOut
 
 OUTCOMES = ("completed", "failed", "abandoned")
 KINDS = ("cli", "dashboard", "kickoff", "workflow")
-SessionEvent: TypeAlias = SessionStarted | SessionEnded | SessionTimedOut
+RESETTABLE = "dashboard"
+SessionEvent: TypeAlias = SessionStarted | SessionEnded | SessionTimedOut | SessionReset
 
 
 class SessionEndedError(DomainError):
@@ -28,6 +29,16 @@ class OutcomeUnknownError(DomainError):
     code = "validation_failed"
 
 
+class SessionNotOpenedError(NotFoundError):
+    """Nobody opened the session."""
+
+
+class NotResettableError(DomainError):
+    """Only sessions of the dashboard are used again; others are over when they are over."""
+
+    code = "conflict"
+
+
 class Absent(msgspec.Struct, frozen=True):
     """Nobody declared it.  Channel facts may exist all the same: then it may be ended and timed out like any other."""
 
@@ -36,6 +47,7 @@ class Active(msgspec.Struct, frozen=True):
     """Under way."""
 
     session_id: str
+    kind: str = "cli"
 
 
 class TimedOut(msgspec.Struct, frozen=True):
@@ -43,6 +55,7 @@ class TimedOut(msgspec.Struct, frozen=True):
 
     session_id: str
     last_activity_at: datetime
+    kind: str = "cli"
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -50,6 +63,7 @@ class Ended(msgspec.Struct, frozen=True):
 
     session_id: str
     outcome: str
+    kind: str = "cli"
 
 
 Session: TypeAlias = Absent | Active | TimedOut | Ended
@@ -59,14 +73,42 @@ INITIAL: Session = Absent()
 def evolve(session: Session, event: Event) -> Session:
     """Apply one fact.  Never refuses: what happened, happened.  Facts of other kinds change nothing."""
     match event:
-        case SessionStarted(session_id=session_id):
-            return session if isinstance(session, Ended) else Active(session_id)
+        case SessionReset(session_id=session_id):
+            return Active(session_id, RESETTABLE)
+        case _ if isinstance(session, Ended):
+            return session
+        case SessionStarted(session_id=session_id, kind=kind):
+            return Active(session_id, kind)
         case SessionEnded(session_id=session_id, outcome=outcome):
-            return session if isinstance(session, Ended) else Ended(session_id, outcome)
+            return Ended(session_id, outcome, _kind(session))
         case SessionTimedOut(session_id=session_id, last_activity_at=last):
-            return session if isinstance(session, Ended) else TimedOut(session_id, last)
+            return TimedOut(session_id, last, _kind(session))
         case _:
             return session
+
+
+def _kind(session: Session) -> str:
+    return "cli" if isinstance(session, Absent) else session.kind
+
+
+def reset(session: Session, *, session_id: str, at: datetime) -> list[SessionEvent]:
+    """Use a session of the dashboard again after it ended or timed out.  Resetting an active one changes nothing.
+
+    Raises:
+        SessionNotOpenedError: nobody opened it.
+        NotResettableError: it is of another kind.
+    """
+    match session:
+        case Absent():
+            raise SessionNotOpenedError(f"nobody opened session {session_id}")
+        case Active(kind=kind) | TimedOut(kind=kind) | Ended(kind=kind) if kind != RESETTABLE:
+            raise NotResettableError(
+                f"session {session_id} is of kind {kind}; only {RESETTABLE} sessions are used again"
+            )
+        case Active():
+            return []
+        case TimedOut() | Ended():
+            return [SessionReset(session_id=session_id, reset_at=at)]
 
 
 def start(

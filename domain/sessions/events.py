@@ -170,3 +170,10 @@ class SessionFeedbackSubmitted(Event, frozen=True, kw_only=True, tag="session.fe
     rating: int | None
     comment: Sealed | None
     submitted_at: datetime
+
+
+class SessionReset(Event, frozen=True, kw_only=True, tag="session.reset.v1"):
+    """A dashboard session that was over is used again: it is active from now on."""
+
+    session_id: str
+    reset_at: datetime

@@ -20,6 +20,7 @@ from domain.sessions.events import (
     ChannelFact,
     HookRecorded,
     SessionEnded,
+    SessionReset,
     SessionStarted,
     SessionTimedOut,
     TelemetryRecorded,
@@ -69,7 +70,7 @@ QUIET = frozenset(
         seen_.SubagentEnded,
     }
 )
-LIFE = (SessionStarted, SessionEnded, SessionTimedOut)
+LIFE = (SessionStarted, SessionEnded, SessionTimedOut, SessionReset)
 
 # As if the texts had never been opened, which is what a rebuild finds.
 ERASE = """

@@ -45,6 +45,7 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     `text` is looked for in prompts (words, the last may be a beginning), repository, branch, project and id.
     """
 
+    kind: str | None = None
     status: str | None = None
     outcome: str | None = None
     person_id: UUID | None = None
@@ -90,7 +91,7 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
 def _conditions(filters: SessionFilter, values: list[Any]) -> list[str]:
     """The WHERE parts of a list; `values` grows by their parameters."""
     found: list[str] = []
-    for name in ("status", "outcome", "person_id", "agent", "project", "repo", "branch"):
+    for name in ("kind", "status", "outcome", "person_id", "agent", "project", "repo", "branch"):
         if (wanted := getattr(filters, name)) is not None:
             values.append(wanted)
             found.append(f"s.{name} = ${len(values)}")

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from domain.kernel import DomainError, Event
 from domain.sessions import decide
-from domain.sessions.events import Context, SessionEnded, SessionStarted, SessionTimedOut
+from domain.sessions.events import Context, SessionEnded, SessionReset, SessionStarted, SessionTimedOut
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PERSON = UUID(int=7)
@@ -147,3 +147,64 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSessionMachine = SessionMachine.TestCase
+
+
+OPENED = SessionStarted(session_id="s", kind="dashboard", person_id=PERSON, started_at=AT, context=Context())
+RESET = SessionReset(session_id="s", reset_at=AT)
+
+
+def reset(session: decide.Session) -> list[decide.SessionEvent]:
+    return decide.reset(session, session_id="s", at=AT)
+
+
+@pytest.mark.parametrize(
+    ("history", "when", "then"),
+    [
+        ([OPENED], reset, []),
+        ([OPENED, ENDED], reset, [RESET]),
+        ([OPENED, SILENT], reset, [RESET]),
+        ([OPENED, SILENT, ENDED], reset, [RESET]),
+        ([OPENED, ENDED, RESET], reset, []),
+        ([OPENED, ENDED, RESET], end, [ENDED]),
+        ([OPENED, ENDED, RESET], start, []),
+        ([OPENED, SILENT, RESET], time_out, [SILENT]),
+    ],
+)
+def test_a_dashboard_session_is_used_again(
+    history: list[Event], when: Callable[[decide.Session], list[decide.SessionEvent]], then: list[Event]
+) -> None:
+    assert when(after(*history)) == then
+
+
+@pytest.mark.parametrize("history", [[STARTED], [STARTED, ENDED], [STARTED, SILENT]])
+def test_other_sessions_are_over_when_they_are_over(history: list[Event]) -> None:
+    with pytest.raises(decide.NotResettableError, match="of kind cli"):
+        reset(after(*history))
+
+
+def test_what_nobody_opened_is_not_used_again() -> None:
+    with pytest.raises(decide.SessionNotOpenedError):
+        reset(after())
+
+
+class DashboardMachine(RuleBasedStateMachine):
+    """A dashboard session in any order of wishes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: list[Event] = [OPENED]
+
+    @rule(wish=st.sampled_from([end, reset, time_out, lambda session: start(session, "dashboard")]))
+    def wishes(self, wish: Callable[[decide.Session], list[decide.SessionEvent]]) -> None:
+        try:
+            self.history += wish(after(*self.history))
+        except decide.SessionEndedError:
+            assert isinstance(after(*self.history), decide.Ended)
+
+    @invariant()
+    def between_two_ends_it_was_used_again(self) -> None:
+        told = [type(event) for event in self.history if isinstance(event, SessionEnded | SessionReset)]
+        assert (SessionEnded, SessionEnded) not in list(itertools.pairwise(told))
+
+
+TestDashboardMachine = DashboardMachine.TestCase

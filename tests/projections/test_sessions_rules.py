@@ -17,6 +17,7 @@ from domain.sessions.events import (
     Context,
     HookRecorded,
     SessionEnded,
+    SessionReset,
     SessionStarted,
     SessionTimedOut,
     TelemetryRecorded,
@@ -212,6 +213,18 @@ def test_a_declared_end_counts_until_work_goes_on() -> None:
     row = session_of(fold(opened, *turn(1), over))
     assert (row.status, row.outcome, row.outcome_rule) == ("ended", "failed", "session.ended")
     assert session_of(fold(opened, *turn(1), over, *turn(20, "p2"))).status == "active"
+
+
+def test_a_dashboard_session_is_active_again_after_a_reset() -> None:
+    opened = SessionStarted(session_id="A", kind="dashboard", person_id=PERSON, started_at=at(0))
+    over = SessionEnded(session_id="A", outcome="completed", ended_at=at(10))
+    silent = SessionTimedOut(session_id="A", last_activity_at=at(0), timed_out_at=at(2000), limit_s=1800)
+    again = SessionReset(session_id="A", reset_at=at(3000))
+    for end_of_it in (over, silent):
+        assert session_of(fold(opened, end_of_it)).status != "active"
+        row = session_of(fold(opened, end_of_it, again))
+        assert (row.status, row.outcome, row.last_activity_at) == ("active", None, at(3000))
+    assert session_of(fold(opened, over, again, over)).status == "active"  # that end was before
 
 
 def test_resume_keeps_the_session_and_counts_runs() -> None:
