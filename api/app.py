@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import os
 import signal
 import threading
@@ -47,7 +46,7 @@ from eventstore.mapper import Mapper
 from eventstore.port import Recorded
 from eventstore.postgres import PostgresStore
 from eventstore.proof import Signer, log_name
-from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
+from eventstore.sealing import PostgresKeyRing, load_or_create_master_key, person_secret
 from eventstore.settings import Settings, public_url
 from projections.base import Projection
 from projections.directory import find_key
@@ -56,7 +55,6 @@ from projections.users import standing
 
 POOL_CONNECTIONS_MAX = 10
 VERSION = "0.1.0"
-PERSON_SECRET_LABEL = b"crewkit person ids 1"  # changing it would give everybody a new id
 
 _log = structlog.get_logger("api")
 
@@ -142,7 +140,7 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
         await store.start()
         stack.push_async_callback(store.close)
         metrics.append_waiting.set_function(lambda: store.queued)
-        person_secret = hmac.digest(master, PERSON_SECRET_LABEL, "sha256")
+        secret = person_secret(master)
         tokens = AccessTokens(SigningKeys(store, keyring), public_url(settings))
         people = People(tokens, partial(standing, pool), partial(find_membership, pool))
         bus.start()
@@ -157,10 +155,10 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
             limiter=RateLimiter(settings.rate_limit_per_s),
             metrics=metrics,
             notice=notice_of(streams.PROJECTION),
-            person_secret=person_secret,
+            person_secret=secret,
             people=people,
             sign_in_limiter=RateLimiter(settings.sign_ins_per_min / 60, burst_s=60),
-            tools=Tools(store, keyring, person_secret, tokens),
+            tools=Tools(store, keyring, secret, tokens),
             signer=Signer(master, await log_name(pool)),
             hashing=Hashing(),
             pace=Pace(),

@@ -7,6 +7,7 @@ is what is stored for a person whose key is already destroyed: it was never kept
 
 from __future__ import annotations
 
+import hmac
 import os
 import time
 from abc import ABC, abstractmethod
@@ -34,6 +35,7 @@ PREFIX = "sealed:1:"
 DARK_PREFIX = "sealed:0:"
 BOX_START = len(PREFIX) + 32 + 1  # where the base64 begins
 
+_PERSON_LABEL = b"crewkit person ids 1"  # changing it would give everybody a new id
 _WRAP_VERSION = b"\x01"
 _WRAP_LABEL = b"crewkit subject key 1"
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -72,6 +74,11 @@ def load_or_create_master_key(path: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise ValueError(f"{path}: expected {KEY_BYTES} bytes as URL-safe base64 text, got {len(key)}")
     return key
+
+
+def person_secret(master: bytes) -> bytes:
+    """What keys the ids of people and the hashes of their addresses."""
+    return hmac.digest(master, _PERSON_LABEL, "sha256")
 
 
 def unboxed(box: str) -> Sealed:

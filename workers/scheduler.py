@@ -34,6 +34,7 @@ from projections.data_exports import outdated, unwritten
 from projections.erasure import unfinished
 from projections.sessions.queries import stale_sessions
 from workers.consolidate import Consolidator
+from workers.identity import expire_devices, rotate_signing_keys
 from workers.keys import master_key
 from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
 from workers.tenancy import expire_invitations, finish_joinings, purge_organizations, purge_projects
@@ -49,6 +50,8 @@ RECEIPTS_EVERY_S = 600.0
 RECEIPTS_BATCH_MAX = 10_000
 INVITATIONS_EVERY_S = 60.0
 PURGE_EVERY_S = 600.0
+DEVICES_EVERY_S = 60.0
+SIGNING_KEYS_EVERY_S = 3600.0
 RECEIPT_KEEP = timedelta(days=30)
 ERASURES_EVERY_S = 10.0
 ERASURES_BATCH_MAX = 20
@@ -186,6 +189,8 @@ JOBS = (
     Job("consolidate_sessions", lambda settings: settings.consolidate_every_s, consolidate_sessions),
     Job("expire_invitations", INVITATIONS_EVERY_S, lambda tools: expire_invitations(tools.pool, tools.store)),
     Job("finish_joinings", INVITATIONS_EVERY_S, lambda tools: finish_joinings(tools.pool, tools.store)),
+    Job("expire_devices", DEVICES_EVERY_S, lambda tools: expire_devices(tools.settings, tools.pool, tools.store)),
+    Job("rotate_signing_keys", SIGNING_KEYS_EVERY_S, lambda tools: rotate_signing_keys(tools.store)),
     Job("purge_projects", PURGE_EVERY_S, lambda tools: purge_projects(tools.pool, tools.store)),
     Job("purge_organizations", PURGE_EVERY_S, lambda tools: purge_organizations(tools.pool, tools.store)),
 )

@@ -101,13 +101,17 @@ class SigningKeys:
             await self._fresh(UNKNOWN_RELOAD_S)
         return self._public.get(kid)
 
+    async def trusted(self) -> list[decide.SigningKey]:
+        """Keys whose signatures count, those that do not sign yet included; oldest first."""
+        await self._fresh(RELOAD_S)
+        return decide.trusted(self._state, datetime.now(UTC))
+
     async def jwks(self) -> dict[str, Any]:
         """The public keys as RFC 7517 and RFC 8037 write them, those that do not sign yet included."""
-        await self._fresh(RELOAD_S)
         return {
             "keys": [
                 {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key.kid, "x": key.public_key}
-                for key in decide.trusted(self._state, datetime.now(UTC))
+                for key in await self.trusted()
             ]
         }
 
