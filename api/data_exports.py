@@ -5,36 +5,43 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
 from api.answers import json_answer
 from api.auth import base_path, principal_of
+from api.errors import not_found
 from api.fresh import wait_until_fresh
 from api.idempotency import once_of
-from api.services import services_of
+from api.services import Services, services_of
+from api.users import A, traces_of, user_id_of
 from commands import data_exports as commands
+from commands.data_exports import Found
+from commands.erasure import subjects_of_user
 from domain.data_exports import decide
+from domain.kernel import PLATFORM
+from eventstore.exports import Archive
 from projections import data_exports
 from projections.data_exports import DataExportRow
 from schemas.data_exports import DataExportPage, DataExportView
 
 ZIP = "application/zip"
+RETRY_S = 5
 
 
-def state_view(state: decide.ExportState, path: str) -> DataExportView:
+def state_view(found: Found, path: str) -> DataExportView:
     """An export as its own stream tells it; `path` is where it is asked after."""
-    assert not isinstance(state, decide.Unasked)  # noqa: S101  `find_export` refused
-    asked = state.request
-    completed = state.completed if isinstance(state, decide.Ready) else None
+    asked = found.request
+    completed = found.completed if isinstance(found, decide.Ready) else None
     links = {"self": path}
     if completed is not None:
         links["download"] = f"{path}/download"
     return DataExportView(
         export_id=asked.export_id,
         person_id=asked.person_id,
-        status=commands.ExportState(state).status,
+        status=commands.status_of(found),
         requested_by=asked.requested_by,
         requested_at=asked.requested_at,
         events=completed.events if completed else None,
@@ -62,17 +69,12 @@ def _row_view(row: DataExportRow, base: str) -> DataExportView:
     )
 
 
-async def fetched(request: Request[Any, Any, Any], export_id: UUID) -> Stream:
-    """The archive of an export of the caller's organization (or, for a user's own, of the platform)."""
-    services, principal = services_of(request), principal_of(request)
-    found = await commands.find_export(services.store, principal.org_id, export_id)
-    opened = await commands.open_archive(services.store, services.keyring, principal, export_id)
-    assert not isinstance(found.state, decide.Unasked)  # noqa: S101  `find_export` refused
+def _zip(services: Services, opened: Archive, person_id: UUID) -> Stream:
     return Stream(
-        data_exports.archive(services.pool, opened, found.state.request.person_id),
+        data_exports.archive(services.pool, opened, person_id),
         media_type=ZIP,
         headers={
-            "Content-Disposition": f'attachment; filename="crewkit-export-{export_id}.zip"',
+            "Content-Disposition": f'attachment; filename="crewkit-export-{opened.export_id}.zip"',
             "Cache-Control": "no-store",
         },
     )
@@ -90,7 +92,7 @@ async def ask(
     export_id = await commands.request_person_export(services.store, services.pool, principal, person_id, once=once)
     found = await commands.find_export(services.store, principal.org_id, export_id)
     path = f"{base_path(request)}/data_exports/{export_id}"
-    return json_answer(state_view(found.state, path), 202, headers={"Location": path})
+    return json_answer(state_view(found, path), 202, headers={"Location": path})
 
 
 @get("/api/v1/{organization_id:str}/data_exports", summary="Exports of personal data")
@@ -116,7 +118,7 @@ async def one(
 ) -> Response[DataExportView]:
     """Its `status` says whether it can be fetched."""
     found = await commands.find_export(services_of(request).store, principal_of(request).org_id, export_id)
-    return json_answer(state_view(found.state, f"{base_path(request)}/data_exports/{export_id}"))
+    return json_answer(state_view(found, f"{base_path(request)}/data_exports/{export_id}"))
 
 
 @get(
@@ -130,7 +132,10 @@ async def download(
     export_id: FromPath[UUID],
 ) -> Stream:
     """A zip file; 409 while it is being written, 404 once it expired or the person was erased.  Each fetch is an event."""
-    return await fetched(request, export_id)
+    services, principal = services_of(request), principal_of(request)
+    found = await commands.find_export(services.store, principal.org_id, export_id)
+    opened = await commands.open_archive(services.store, services.keyring, principal, export_id)
+    return _zip(services, opened, found.request.person_id)
 
 
 @delete(
@@ -146,4 +151,43 @@ async def withdraw(
     return Response(None, status_code=204)
 
 
-ROUTER = Router("/", route_handlers=[ask, list_exports, one, download, withdraw], tags=["people"])
+@post(f"{A}/me/export", summary="Export everything about oneself")
+async def ask_mine(request: Request[Any, Any, Any]) -> Response[DataExportView]:
+    """Of the account, and of every organization one is or was a member of.  409 while there is one that has not expired."""
+    services, principal = services_of(request), principal_of(request)
+    user_id = user_id_of(principal)
+    emails, organizations = await traces_of(request, user_id)
+    subjects = subjects_of_user(user_id, emails=emails, organizations=organizations, secret=services.person_secret)
+    mine = msgspec.structs.replace(principal, org_id=PLATFORM)
+    export_id = await commands.request_export(
+        services.store, mine, user_id, subjects, once=once_of(request, "users.export")
+    )
+    found = await commands.find_export(services.store, PLATFORM, export_id)
+    path = f"{A}/me/export/{export_id}"
+    return json_answer(_mine(found, path), 202, headers={"Location": path})
+
+
+@get(f"{A}/me/export/{{export_id:uuid}}", summary="Fetch one's export")
+async def fetch_mine(request: Request[Any, Any, Any], export_id: FromPath[UUID]) -> Response[Any] | Stream:
+    """The zip file when it is ready; 202 and its status before; 404 once it expired."""
+    services, principal = services_of(request), principal_of(request)
+    user_id = user_id_of(principal)
+    found = await commands.find_export(services.store, PLATFORM, export_id)
+    if isinstance(found, decide.Gone) or found.request.person_id != user_id:
+        raise not_found("export")  # whose it is, if somebody else's, is nobody's business
+    if isinstance(found, decide.Writing):
+        path = f"{A}/me/export/{export_id}"
+        return json_answer(_mine(found, path), 202, headers={"Retry-After": str(RETRY_S)})
+    opened = await commands.open_archive(
+        services.store, services.keyring, msgspec.structs.replace(principal, org_id=PLATFORM), export_id
+    )
+    return _zip(services, opened, user_id)
+
+
+def _mine(found: Found, path: str) -> DataExportView:
+    """For its user the archive itself is where its status is asked after."""
+    view = state_view(found, path)
+    return msgspec.structs.replace(view, links={"self": path})
+
+
+ROUTER = Router("/", route_handlers=[ask, list_exports, one, download, withdraw, ask_mine, fetch_mine], tags=["people"])

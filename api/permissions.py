@@ -114,6 +114,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_A}/me"): SIGNED_IN,
     ("PATCH", f"{_A}/me"): SIGNED_IN,
     ("DELETE", f"{_A}/me"): SIGNED_IN,
+    ("POST", f"{_A}/me/export"): SIGNED_IN,
+    ("GET", f"{_A}/me/export/{{export_id}}"): SIGNED_IN,
     ("POST", f"{_A}/complete_profile"): SIGNED_IN,
     ("GET", f"{_A}/organizations"): SIGNED_IN,
     ("GET", f"{_A}/activity"): SIGNED_IN,

@@ -12,10 +12,12 @@ from litestar.params import QueryParameter
 from api.answers import body_of, json_answer
 from api.auth import claims_of, principal_of
 from api.bodies import read_json
+from api.erasure import eraser_of
 from api.errors import ApiError, bad_cursor, unavailable
 from api.fresh import wait_until_fresh
 from api.services import services_of
 from commands.bus import Principal
+from commands.erasure import erase_user
 from commands.members import remove_member
 from commands.users import accounts
 from domain.kernel import PLATFORM, tag_of
@@ -129,18 +131,44 @@ async def complete(request: Request[Any, Any, Any]) -> Response[None]:
 
 @delete(f"{A}/me", status_code=204, summary="Close one's account")
 async def close(request: Request[Any, Any, Any]) -> Response[None]:
-    """For ever: memberships and logins end, the address becomes free.  Refused while an organization has no other owner."""
+    """For ever: memberships and logins end, the address becomes free, and everything sealed for the user becomes unreadable.
+
+    Refused while an organization has no other owner.
+    """
     services, principal = services_of(request), principal_of(request)
     user_id = user_id_of(principal)
+    emails, ever = await traces_of(request, user_id)
     found = await members.organizations_of(services.pool, user_id)
     # Organizations one owns first: only they can refuse.
     for membership in sorted(found, key=lambda one: one.permission != "owner"):
         there = msgspec.structs.replace(principal, org_id=membership.org_id, permission=membership.permission)
         await remove_member(services.store, there, user_id)
-    position = await accounts.delete_account(services.tools, user_id, meta=principal.meta())
+    certificate = await erase_user(
+        eraser_of(request),
+        user_id,
+        emails=emails,
+        organizations=ever,
+        secret=services.person_secret,
+        reason="subject_request",
+        meta=principal.meta(),
+    )
+    position = max(one.position for one in certificate.subjects)
     services.people.end(claims_of(request).family_id)
     await services.settle_users(position)
-    return _done(position)
+    done = _done(position)
+    done.headers["Crewkit-Certificate"] = str(certificate.erasure_id)
+    return done
+
+
+async def traces_of(request: Request[Any, Any, Any], user_id: UUID) -> tuple[list[str], list[UUID]]:
+    """By which addresses, and in which organizations, the user may have left something."""
+    services = services_of(request)
+    row = await queries.user(services.pool, user_id)
+    if row is None:
+        raise unavailable("the read model has not heard of this user yet")
+    boxes = [(_EMAIL_TAG, unboxed(row.email_box))] if row.email_box else []
+    texts = await services.keyring.open_many(PLATFORM, boxes)
+    return [text for text in texts if text], await members.organizations_ever(services.pool, user_id)
 
 
 @get(f"{A}/organizations", summary="One's organizations")

@@ -7,7 +7,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -36,17 +36,14 @@ _SECRETS = frozenset(
 )  # sealed because they open doors, not because they tell
 
 
-class ExportState(msgspec.Struct, frozen=True):
-    """One export as its stream tells it."""
+Found: TypeAlias = Writing | Ready | Gone
 
-    state: decide.ExportState
 
-    @property
-    def status(self) -> str:
-        """`requested`, `ready` or `expired`."""
-        if isinstance(self.state, Writing):
-            return "requested"
-        return "ready" if isinstance(self.state, Ready) else "expired"
+def status_of(found: Found) -> str:
+    """`requested`, `ready` or `expired`."""
+    if isinstance(found, Writing):
+        return "requested"
+    return "ready" if isinstance(found, Ready) else "expired"
 
 
 async def request_export(
@@ -97,7 +94,7 @@ async def request_person_export(
     return await request_export(store, principal, person_id, [Subject(principal.org_id, person_id)], once=once)
 
 
-async def find_export(store: EventStore, org_id: UUID, export_id: UUID) -> ExportState:
+async def find_export(store: EventStore, org_id: UUID, export_id: UUID) -> Found:
     """One export.
 
     Raises:
@@ -106,7 +103,7 @@ async def find_export(store: EventStore, org_id: UUID, export_id: UUID) -> Expor
     state, _, _ = await load(store, org_id, export_stream(export_id), decide.evolve, decide.UNASKED)
     if isinstance(state, Unasked):
         raise NotFoundError("no such export")
-    return ExportState(state)
+    return state
 
 
 async def open_archive(store: EventStore, ring: KeyRing, principal: Principal, export_id: UUID) -> Archive:
@@ -117,11 +114,8 @@ async def open_archive(store: EventStore, ring: KeyRing, principal: Principal, e
         ExportNotReadyError: it is still being written.
     """
     org_id = principal.org_id
-    found = (await find_export(store, org_id, export_id)).state
-    if isinstance(found, Ready | Writing):
-        key = await archive_key(ring, org_id, found.request)
-    else:
-        key = None
+    found = await find_export(store, org_id, export_id)
+    key = None if isinstance(found, Gone) else await archive_key(ring, org_id, found.request)
     if key is None:
         raise NotFoundError("no such export")
     at = datetime.now(UTC)
@@ -151,8 +145,8 @@ async def expire_export(
     Raises:
         NotFoundError: there never was such an export.
     """
-    found = (await find_export(store, org_id, export_id)).state
-    if isinstance(found, Unasked | Gone):
+    found = await find_export(store, org_id, export_id)
+    if isinstance(found, Gone):
         return
     await drop_parts(connection, org_id, export_id)
     await _expire(store, org_id, found.request, reason=reason, meta=meta)
@@ -164,8 +158,8 @@ async def withdraw_export(store: EventStore, principal: Principal, export_id: UU
     Raises:
         NotFoundError: there never was such an export.
     """
-    found = (await find_export(store, principal.org_id, export_id)).state
-    if not isinstance(found, Unasked | Gone):
+    found = await find_export(store, principal.org_id, export_id)
+    if not isinstance(found, Gone):
         await _expire(store, principal.org_id, found.request, reason="request", meta=principal.meta())
 
 
@@ -195,7 +189,7 @@ async def write_export(
     Raises:
         asyncpg.UniqueViolationError: another process writes it too.
     """
-    found = (await find_export(store, org_id, export_id)).state
+    found = await find_export(store, org_id, export_id)
     if not isinstance(found, Writing):
         return True
     key = await archive_key(ring, org_id, found.request)

@@ -5,6 +5,7 @@ Each step can be repeated, and the request is stored before the first key goes: 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,6 +14,7 @@ import msgspec
 
 from commands.bus import Principal, load, transact
 from commands.sessions.facts import person_id_of
+from commands.users.accounts import close_account
 from domain.erasure import decide
 from domain.erasure.decide import Done, NotConfirmedError, Wanted, erasure_id_of, erasure_stream
 from domain.erasure.events import ErasedSubject, ErasureCertified, Subject
@@ -70,7 +72,8 @@ async def erase_user(
     reason: str,
     meta: Meta,
 ) -> ErasureCertified:
-    """Erase a user everywhere: the account itself, and in each organization what their token and their e-mail stand for.
+    """Close an account and erase its user everywhere: the account itself, and in each organization what their token and their
+    e-mail stand for.
 
     `emails` are all addresses the user ever had here; `secret` keys the ids of people (the application's `person_secret`).
     """
@@ -122,6 +125,9 @@ async def finish(eraser: Eraser, org_id: UUID, erasure_id: UUID, *, meta: Meta) 
     stream = erasure_stream(erasure_id)
     state, _, _ = await load(eraser.store, org_id, stream, decide.evolve, decide.UNASKED)
     if isinstance(state, Wanted):
+        for one in state.request.subjects:
+            if one.org_id == PLATFORM:  # nobody may sign in to an account that has no name and no password any more
+                await _close_account(eraser.store, one.subject, meta)
         erased = [await _erase_subject(eraser, erasure_id, one, meta) for one in state.request.subjects]
         at = datetime.now(UTC)
         await transact(
@@ -144,6 +150,11 @@ async def finish(eraser: Eraser, org_id: UUID, erasure_id: UUID, *, meta: Meta) 
     if not isinstance(state, Done):
         raise NotFoundError("no such erasure")
     return state.certificate
+
+
+async def _close_account(store: EventStore, user_id: UUID, meta: Meta) -> None:
+    with contextlib.suppress(NotFoundError):
+        await close_account(store, user_id, meta=meta)
 
 
 async def _erase_subject(eraser: Eraser, erasure_id: UUID, one: Subject, meta: Meta) -> ErasedSubject:

@@ -18,7 +18,7 @@ from domain.signin.once import VERIFICATION_LIFE
 from domain.users import decide
 from domain.users.events import UserRegistered
 from domain.users.state import NOBODY, InvalidCredentialsError, User, active, evolve, user_stream
-from eventstore.port import Claim, Meta, NameTakenError
+from eventstore.port import Claim, EventStore, Meta, NameTakenError
 
 EMAIL_CLAIM = "user.email"
 
@@ -209,18 +209,18 @@ async def complete_profile(
     return outcome.position if outcome else None
 
 
-async def delete_account(tools: Tools, user_id: UUID, *, meta: Meta) -> int | None:
-    """Close the account: every login ends, the address becomes free.  Erasing what is sealed is the next step, not this one.
+async def close_account(store: EventStore, user_id: UUID, *, meta: Meta) -> int | None:
+    """Close the account: every login ends, the address becomes free.  Erasing what is sealed is commands/erasure.py's.
 
     Raises:
         NotFoundError: there never was such an account.
     """
-    state = await load_user(tools.store, user_id)
+    state = await load_user(store, user_id)
     if not isinstance(state, User):
         raise NotFoundError("no such user")
     at = datetime.now(UTC)
     outcome = await transact(
-        tools.store,
+        store,
         PLATFORM,
         user_stream(user_id),
         evolve,

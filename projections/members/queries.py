@@ -76,6 +76,22 @@ async def organizations_of(pool: Pool, user_id: UUID) -> list[Membership]:
     return await _as_user(pool, user_id, _ALL, MEMBERSHIPS_MAX)
 
 
+async def organizations_ever(pool: Pool, user_id: UUID) -> list[UUID]:
+    """Every organization the user was ever a member of, at most `MEMBERSHIPS_MAX`.
+
+    Raises:
+        asyncpg.PostgresError, OSError: the database cannot answer.
+    """
+    async with pool.acquire() as connection, connection.transaction(readonly=True):
+        await connection.execute("SELECT set_config('crewkit.user_id', $1, true)", str(user_id))
+        rows = await connection.fetch(
+            "SELECT DISTINCT org_id FROM crewkit.member WHERE user_id = $1 ORDER BY org_id LIMIT $2",
+            user_id,
+            MEMBERSHIPS_MAX,
+        )
+    return [row["org_id"] for row in rows]
+
+
 async def _as_user(pool: Pool, user_id: UUID, sql: str, given: Any) -> list[Membership]:
     async with pool.acquire() as connection, connection.transaction(readonly=True):
         await connection.execute("SELECT set_config('crewkit.user_id', $1, true)", str(user_id))

@@ -1,0 +1,155 @@
+"""A user's own data: taken along as one archive, and erased with the account, in every organization they ever were in."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from commands import erasure
+from commands.erasure import Eraser, erase_user
+from commands.members import remove_member
+from commands.sessions.facts import person_id_of
+from domain.erasure.decide import erasure_id_of, erasure_stream
+from domain.kernel import PLATFORM
+from eventstore.port import Meta
+from eventstore.proof import Signer
+from tests.api.house import House, Place, body, hook
+from tests.api.signing_in import bearer, carrying, join, logged_in, registered, signed_in
+from tests.api.test_data_exports import tools_of, written
+from tests.api.test_erasure import dark, tables
+from workers.scheduler import finish_erasures
+
+MAIL = "zqcanary@example.com"
+
+
+async def member(http: Any, house: House) -> tuple[UUID, dict[str, str]]:
+    """A user who is in one organization, and was in another."""
+    await registered(http, house, MAIL)
+    headers = carrying(await logged_in(http, MAIL))
+    me = UUID((await http.get("/api/v1/auth/me", headers=headers)).json()["user_id"])
+    for place in (house.ours, house.theirs):
+        await join(house, place, me, "developer")
+        payload = {"payload": hook(f"of-{place.slug}", prompt="zqcanary speaks"), "id": place.slug}
+        for sender, events in (
+            (headers, [payload]),
+            (place.headers(), [{**payload, "id": f"{place.slug} 2", "user": {"email": MAIL, "name": "Zqcanary"}}]),
+        ):
+            answer = await http.post(
+                f"{place.base}/observability/events", headers=sender, content=body({"events": events})
+            )
+            assert answer.status_code == 202, answer.text
+    owner = principal_in(house, house.theirs)
+    await remove_member(house.store, owner, me)
+    await house.project()
+    return me, headers
+
+
+def principal_in(house: House, place: Place) -> Any:
+    from commands.bus import Principal  # noqa: PLC0415
+
+    return Principal(actor="system:test", org_id=place.org_id, person_id=place.owner_id, scopes=frozenset())
+
+
+async def test_a_user_takes_everything_along_once_it_is_written(http: httpx.AsyncClient, house: House) -> None:
+    me, headers = await member(http, house)
+    asked = await http.post("/api/v1/auth/me/export", headers=headers)
+    assert asked.status_code == 202, asked.text
+    path = asked.headers["location"]
+    waiting = await http.get(path, headers=headers)
+    assert (waiting.status_code, waiting.json()["status"]) == (202, "requested")
+    assert (await http.post("/api/v1/auth/me/export", headers=headers)).status_code == 409
+    await written(house)
+    answer = await http.get(path, headers=headers)
+    assert answer.headers["content-type"] == "application/zip"
+    file = zipfile.ZipFile(io.BytesIO(answer.content))
+    places = (PLATFORM, house.ours.org_id, house.theirs.org_id)
+    assert {f"events/{org}.jsonl" for org in places} <= set(file.namelist())
+    for place in (house.ours, house.theirs):
+        events = [json.loads(line) for line in file.read(f"events/{place.org_id}.jsonl").splitlines()]
+        prompts = [one for one in events if one["type"] == "hook.recorded.v1"]
+        assert len(prompts) == 2  # told with the user's token, and told by their e-mail
+        assert all("zqcanary speaks" in json.dumps(one) for one in prompts)
+    account = file.read(f"events/{PLATFORM}.jsonl").decode()
+    assert MAIL in account
+    assert "$argon2" not in account
+    assert json.loads(file.read("person.json"))["emails"] == [MAIL]
+    # Nobody else's business, whoever they are.
+    other = bearer(await signed_in(house))
+    await house.project()
+    assert (await http.get(path, headers=other)).status_code == 404
+    assert (await http.get(path, headers=house.ours.headers())).status_code == 403
+    assert (await http.get(f"/api/v1/auth/me/export/{me}", headers=headers)).status_code == 404
+
+
+async def test_closing_the_account_erases_its_user_everywhere(http: httpx.AsyncClient, house: House) -> None:
+    me, headers = await member(http, house)
+    assert dark({"me": (await http.get("/api/v1/auth/me", headers=headers)).text})
+    answer = await http.delete("/api/v1/auth/me", headers=headers)
+    assert answer.status_code == 204, answer.text
+    await house.project()
+    assert dark(await tables(house)) == []
+    (certificate,) = [
+        one.event
+        for one in await house.store.read_stream(PLATFORM, erasure_stream(erasure_id_of(PLATFORM, me)))
+        if one.type == "erasure.certified.v1"
+    ]
+    assert answer.headers["crewkit-certificate"] == str(erasure_id_of(PLATFORM, me))
+    secret = house_secret(house)
+    wanted = {(PLATFORM, me)}
+    for place in (house.ours, house.theirs):
+        wanted |= {(place.org_id, me), (place.org_id, person_id_of(secret, place.org_id, MAIL))}
+    assert {(one.org_id, one.subject) for one in certificate.subjects} == wanted  # type: ignore[attr-defined]
+    assert (await http.get("/api/v1/auth/me", headers=headers)).status_code == 401
+    again = await http.post("/api/v1/auth/register", json={"email": MAIL, "password": "correct horse battery staple"})
+    assert again.status_code == 202  # the address is free
+    await house.project()
+
+
+def house_secret(house: House) -> bytes:
+    import hmac  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    from api.app import PERSON_SECRET_LABEL  # noqa: PLC0415
+    from eventstore.sealing import load_or_create_master_key  # noqa: PLC0415
+
+    master = load_or_create_master_key(Path(house.settings.key_file or ""))
+    return hmac.digest(master, PERSON_SECRET_LABEL, "sha256")
+
+
+async def test_an_account_whose_closing_was_cut_off_is_closed_by_the_scheduler(
+    http: httpx.AsyncClient, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me, headers = await member(http, house)
+
+    class CutOffError(Exception):
+        """The process was killed here."""
+
+    async def killed(*_: Any, **__: Any) -> None:
+        raise CutOffError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(erasure, "finish", killed)
+        eraser = Eraser(house.store, house.store.pool, house.ring, Signer(b"m" * 32, "crewkit/test"))
+        with pytest.raises(CutOffError):
+            await erase_user(
+                eraser,
+                me,
+                emails=[MAIL],
+                organizations=[house.ours.org_id, house.theirs.org_id],
+                secret=house_secret(house),
+                reason="subject_request",
+                meta=Meta(actor=f"user:{me}"),
+            )
+    assert (await http.get("/api/v1/auth/me", headers=headers)).status_code == 200
+    await house.project()
+    assert await finish_erasures(tools_of(house)) == 1
+    await house.project()
+    assert dark(await tables(house)) == []
+    status = await house.store.pool.fetchval("SELECT status FROM crewkit.user_account WHERE user_id = $1", me)
+    assert status == "deleted"
