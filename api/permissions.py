@@ -137,6 +137,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("POST", "/logout"): PUBLIC,
     ("GET", "/device"): PUBLIC,
     ("POST", "/device"): SIGN_IN,
+    ("GET", "/invitation"): PUBLIC,
+    ("POST", "/invitation"): SIGN_IN,
     ("GET", "/passkeys"): PUBLIC,
     ("POST", "/passkeys/remove"): PUBLIC,
     ("GET", "/assets/{name}"): PUBLIC,

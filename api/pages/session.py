@@ -24,7 +24,7 @@ from eventstore.settings import public_url
 FORM_BYTES_MAX = 64 * 1024
 BROWSER_LIFE_S = 365 * 24 * 3600
 # Where a login may lead on to: pages of ours, never another site.
-_NEXT = re.compile(r"/(device(\?user_code=[A-Za-z-]{0,20})?|passkeys)")
+_NEXT = re.compile(r"/(device(\?user_code=[A-Za-z-]{0,20})?|invitation\?token=[A-Za-z0-9_-]{1,100}|passkeys)")
 NEXT_DEFAULT = "/passkeys"
 
 AnyRequest = Request[Any, Any, Any]

@@ -14,6 +14,7 @@ from api.people import BROWSER_COOKIE, COOKIE
 from eventstore.settings import Settings
 from tests.api.house import House, serving
 from tests.api.signing_in import PASSWORD, registered, told_in
+from tests.api.test_invitations import mailed
 
 ADA = "ada@example.com"
 FORM = re.compile(r'name="csrf_token" value="([0-9a-f]{64})"')
@@ -156,3 +157,44 @@ async def test_cookies_are_secure_where_the_site_is(settings: Settings, house: H
     async with serving(create_app(used)) as live, httpx.AsyncClient(base_url=live.url) as http:
         answer = await http.get("/login")
     assert "Secure" in answer.headers["set-cookie"]
+
+
+async def test_the_mail_of_an_invitation_leads_to_membership(http: Any, house: House) -> None:
+    await registered(http, house, ADA)
+    path = f"{house.ours.base}/members/invitations"
+    wish = {"email": ADA, "permission": "manager", "org_role": "junior"}
+    assert (await http.post(path, headers=house.ours.headers("all"), json=wish)).status_code == 201
+    await house.project()
+    [secret] = await mailed(house)
+    page = f"/invitation?token={secret}"
+    shown = await http.get(page)
+    assert shown.status_code == 200
+    assert "<strong>manager</strong>" in shown.text
+    assert "<form" not in shown.text
+    assert (await http.post("/invitation", data={"token": secret})).headers["location"] == "/login"
+    opened = await sign_in(http, next=page)
+    assert opened.headers["location"] == page
+    foreign = await http.post("/invitation", data={"token": secret, "decision": "accept", "csrf_token": "0" * 64})
+    assert foreign.status_code == 403
+    joined = await post(http, "/invitation", page, token=secret, decision="accept")
+    assert (joined.status_code, "You belong to Default" in joined.text) == (200, True)
+    await house.project()
+    assert "not open any more" in (await http.get(page)).text
+    members = (await http.get(f"{house.ours.base}/members", headers=house.ours.headers("all"))).json()
+    assert "manager" in {one["permission"] for one in members["items"]}
+
+
+async def test_an_invitation_can_be_declined_and_an_unknown_one_is_not_found(http: Any, house: House) -> None:
+    await registered(http, house, ADA)
+    wish = {"email": ADA, "permission": "viewer", "org_role": "junior"}
+    await http.post(f"{house.ours.base}/members/invitations", headers=house.ours.headers("all"), json=wish)
+    await house.project()
+    [secret] = await mailed(house)
+    await sign_in(http)
+    page = f"/invitation?token={secret}"
+    declined = await post(http, "/invitation", page, token=secret, decision="decline")
+    assert "You declined" in declined.text
+    again = await post(http, "/invitation", "/passkeys", token=secret, decision="accept")
+    assert again.status_code == 409
+    for token in ("x", "", "y" * 90):
+        assert (await http.get(f"/invitation?token={token}")).status_code == 404

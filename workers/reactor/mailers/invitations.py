@@ -6,7 +6,7 @@ from domain.invitations.events import InvitationCreated, InvitationResent
 from workers.reactor.mail.base import Letter, Mailer
 from workers.reactor.mail.letters import INVITATION
 
-INVITATION_PAGE = "/invitations/{token}"
+INVITATION_PAGE = "/invitation?token={token}"
 VALID_S = 30 * 24 * 3600.0  # the invitation's own end comes first
 
 
