@@ -36,6 +36,7 @@ from api.people import People
 from api.requests import RequestLog
 from api.services import Services
 from api.streams import Hub
+from api.used import KeyUse
 from commands.signin.devices import Pace
 from commands.tokens import AccessTokens, SigningKeys, Tools
 from commands.users.passwords import Hashing
@@ -144,6 +145,7 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
         tokens = AccessTokens(SigningKeys(store, keyring), public_url(settings))
         people = People(tokens, partial(standing, pool), partial(find_membership, pool))
         bus.start()
+        stack.push_async_callback(KeyUse(auth, store).start().close)
         app.state.services = Services(
             settings=settings,
             pool=pool,

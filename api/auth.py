@@ -56,6 +56,7 @@ class Authenticator:
         self._clock = clock
         self._cache: OrderedDict[UUID, tuple[float, KeyFound | None]] = OrderedDict()
         self._asking: dict[UUID, asyncio.Task[KeyFound | None]] = {}
+        self.used: dict[UUID, UUID] = {}  # keys that worked, and their organizations; `api.used` tells and empties it
 
     async def key(self, text: str) -> KeyFound:
         """The key behind `text`.
@@ -73,6 +74,7 @@ class Authenticator:
             raise invalid_key()
         if found.expires_at is not None and found.expires_at <= datetime.now(UTC):
             raise invalid_key()
+        self.used[key_id] = found.org_id
         return found
 
     def forget(self, key_id: UUID) -> None:

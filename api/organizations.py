@@ -41,6 +41,7 @@ def _view(row: ApiKeyRow, base: str) -> ApiKeyView:
         issued_at=row.issued_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
         links={"self": f"{base}/api_keys/{row.key_id}"},
     )
 

@@ -12,10 +12,10 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 
 from commands.bus import transact
-from domain.kernel import DomainError
+from domain.kernel import DomainError, fact_id
 from domain.organizations import decide
-from domain.organizations.events import ApiKeyIssued
-from eventstore.port import Claim, EventStore, Meta
+from domain.organizations.events import ApiKeyIssued, ApiKeyUsed
+from eventstore.port import Append, Claim, EventStore, Meta, NewEvent
 
 SLUG_CLAIM = "organization.slug"
 BOOTSTRAP_SCOPES = ("ingest", "read", "audit")
@@ -205,6 +205,16 @@ async def revoke_key(store: EventStore, org_id: UUID, key_id: UUID, *, meta: Met
         meta=meta or Meta(actor="system:operator"),
     )
     return outcome.position if outcome else None
+
+
+async def note_key_used(store: EventStore, org_id: UUID, key_id: UUID, at: datetime) -> None:
+    """Tell that a key worked; within one hour the first telling counts."""
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    stream = decide.key_stream(key_id)
+    fact = NewEvent(ApiKeyUsed(key_id=key_id, used_at=hour), fact_id(stream.uuid(org_id), f"used|{hour.isoformat()}"))
+    await store.append(
+        Append(org_id=org_id, stream=stream, events=[fact], facts=True, meta=Meta(actor="system:key-use"))
+    )
 
 
 async def _issue(

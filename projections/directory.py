@@ -14,6 +14,7 @@ from domain.kernel import Sealed
 from domain.organizations.events import (
     ApiKeyIssued,
     ApiKeyRevoked,
+    ApiKeyUsed,
     OrganizationCreated,
     OrganizationDeleted,
     OrganizationPurged,
@@ -53,6 +54,7 @@ class ApiKeyRow(msgspec.Struct):
     issued_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
 
 
 class PersonRow(msgspec.Struct):
@@ -102,7 +104,8 @@ CREATE TABLE crewkit.api_key__g{g} (
     person_id uuid NOT NULL,
     issued_at timestamptz NOT NULL,
     expires_at timestamptz,
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    last_used_at timestamptz
 );
 CREATE INDEX api_key__g{g}_org ON crewkit.api_key__g{g} (org_id, issued_at DESC);
 CREATE POLICY authentication ON crewkit.api_key__g{g} FOR SELECT TO crewkit_api
@@ -132,7 +135,7 @@ def touches(recorded: Recorded) -> Iterable[tuple[Table[Any], Key]]:
             | OrganizationPurged()
         ):
             return ((ORGANIZATIONS, (recorded.org_id,)),)
-        case ApiKeyIssued(key_id=key_id) | ApiKeyRevoked(key_id=key_id):
+        case ApiKeyIssued(key_id=key_id) | ApiKeyRevoked(key_id=key_id) | ApiKeyUsed(key_id=key_id):
             return ((API_KEYS, (key_id,)),)
         case PersonObserved(person_id=person_id) | SubjectShredded(person_id=person_id):
             return ((PEOPLE, (recorded.org_id, person_id)),)
@@ -155,10 +158,8 @@ def fold(rows: Rows, recorded: Recorded) -> None:
             _fold_organization(rows, recorded)
         case ApiKeyIssued() as event:
             _fold_issued(rows, recorded.org_id, event)
-        case ApiKeyRevoked() as event:
-            if (key := rows.get(API_KEYS, (event.key_id,))) is not None and key.org_id == recorded.org_id:
-                key.revoked_at = event.revoked_at
-                rows.put(API_KEYS, key)
+        case ApiKeyRevoked() | ApiKeyUsed() as event:
+            _fold_key(rows, recorded.org_id, event)
         case PersonObserved() as event:
             _fold_observed(rows, recorded, event)
         case SubjectShredded() as event:
@@ -216,8 +217,19 @@ def _fold_issued(rows: Rows, org_id: UUID, event: ApiKeyIssued) -> None:
             issued_at=event.issued_at,
             expires_at=event.expires_at,
             revoked_at=known.revoked_at if known else None,
+            last_used_at=known.last_used_at if known else None,
         ),
     )
+
+
+def _fold_key(rows: Rows, org_id: UUID, event: ApiKeyRevoked | ApiKeyUsed) -> None:
+    if (key := rows.get(API_KEYS, (event.key_id,))) is None or key.org_id != org_id:
+        return
+    if isinstance(event, ApiKeyRevoked):
+        key.revoked_at = event.revoked_at
+    else:
+        key.last_used_at = max(event.used_at, key.last_used_at or event.used_at)
+    rows.put(API_KEYS, key)
 
 
 def _fold_observed(rows: Rows, recorded: Recorded, event: PersonObserved) -> None:
@@ -237,7 +249,7 @@ def _box(sealed: Sealed | None) -> str | None:
 
 PROJECTION = Projection(
     "directory",
-    2,
+    3,
     tables=(ORGANIZATIONS, API_KEYS, PEOPLE),
     ddl=DDL,
     touches=touches,
@@ -251,6 +263,7 @@ PROJECTION = Projection(
         OrganizationPurged,
         ApiKeyIssued,
         ApiKeyRevoked,
+        ApiKeyUsed,
         PersonObserved,
         SubjectShredded,
     ),
@@ -260,7 +273,7 @@ _FIND_KEY = """
 SELECT key_id, org_id, scopes, secret_sha256, person_id, expires_at, revoked_at FROM crewkit.api_key WHERE key_id = $1
 """
 _LIST_KEYS = """
-SELECT key_id, org_id, label, scopes, secret_sha256, person_id, issued_at, expires_at, revoked_at
+SELECT key_id, org_id, label, scopes, secret_sha256, person_id, issued_at, expires_at, revoked_at, last_used_at
   FROM crewkit.api_key WHERE org_id = $1 ORDER BY issued_at DESC, key_id LIMIT $2
 """
 

@@ -18,7 +18,7 @@ class NewApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
 
 class ApiKeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it may be shown: never its text.  `status` is `active`, `expired` or `revoked`."""
+    """A key as it may be shown: never its text.  `status` is `active`, `expired` or `revoked`; `last_used_at` is the hour."""
 
     key_id: UUID
     label: str
@@ -28,6 +28,7 @@ class ApiKeyView(msgspec.Struct, frozen=True, kw_only=True):
     issued_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
     links: dict[str, str] = msgspec.field(name="_links")
 
 

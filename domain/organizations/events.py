@@ -157,6 +157,13 @@ class ApiKeyRevoked(Event, frozen=True, kw_only=True, tag="api_key.revoked.v1"):
     revoked_at: datetime
 
 
+class ApiKeyUsed(Event, frozen=True, kw_only=True, tag="api_key.used.v1"):
+    """The key worked in the hour that began at `used_at`; told at most once an hour."""
+
+    key_id: UUID
+    used_at: datetime
+
+
 class PersonObserved(Event, frozen=True, kw_only=True, tag="person.observed.v1"):
     """We learnt who works behind a person id.  The id is a keyed hash of the e-mail, so the id itself tells nothing."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,8 +14,9 @@ import pytest
 from api.app import create_app
 from api.auth import Authenticator
 from api.errors import ApiError
+from api.used import KeyUse
 from commands.organizations import issue, new_key
-from projections.directory import KeyFound
+from projections.directory import KeyFound, find_key
 from tests.api.house import House, serving
 
 WAIT_S = 20
@@ -125,3 +127,29 @@ async def test_many_requests_that_need_a_key_looked_up_ask_the_directory_once() 
     assert asked == 1
     assert isinstance(outcomes[0], asyncio.CancelledError)
     assert all(isinstance(outcome, ApiError) and outcome.status == 401 for outcome in outcomes[1:])
+
+
+async def test_when_a_key_was_last_used_is_told_once_an_hour(client: Any, house: House) -> None:
+    made = await issue(house.store, house.ours.org_id, house.ours.owner_id, "used", ["read"])
+    unused = await issue(house.store, house.ours.org_id, house.ours.owner_id, "unused", ["read"])
+    await house.project()
+    auth = Authenticator(lambda key_id: find_key(house._worker, key_id))
+    use = KeyUse(auth, house.store)
+    forged = made.key[:36] + new_key(uuid4())[36:]
+    with pytest.raises(ApiError):
+        await auth.key(forged)
+    assert auth.used == {}, "a wrong secret is no use"
+    for _ in range(3):
+        await auth.key(made.key)
+        await use.tell()
+    other = KeyUse(auth, house.store)
+    await auth.key(made.key)
+    await other.tell()
+    found = await house.store.find(house.ours.org_id, type="api_key.used.v1")
+    assert len(found) == 1, "also when another process tells the same"
+    await house.project()
+    listed = (await client.get(f"{house.ours.base}/api_keys", headers=house.ours.headers("admin"))).json()["items"]
+    by_id = {item["key_id"]: item for item in listed}
+    hour = datetime.fromisoformat(by_id[str(made.key_id)]["last_used_at"])
+    assert (hour.minute, hour.second) == (0, 0)
+    assert by_id[str(unused.key_id)]["last_used_at"] is None
