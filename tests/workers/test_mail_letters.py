@@ -28,6 +28,10 @@ VALUES: dict[str, str | None] = {
     "user_agent": "Mozilla/5.0 (X11; Linux x86_64)",
     "organization": "Acme",
     "permission": "developer",
+    "permission_before": "viewer",
+    "org_role": "senior",
+    "org_role_before": "junior",
+    "who": "grace@example.com",
 }
 NOTHING = dict.fromkeys(VALUES)
 LINK = "https://crewkit.example.com/login?token=abc-DEF_1&x=1"
@@ -65,15 +69,16 @@ def test_text_and_html_say_the_same(name: str, values: dict[str, str | None]) ->
     missing = [word.rstrip(":") for word in said if word.rstrip(":") not in " ".join(seen)]
     assert missing == []
     assert "None" not in parts.text + parts.html + parts.subject
-    assert LINK in parts.text
-    assert LINK.replace("&", "&amp;") in parts.html
+    linked = WORDINGS[name].button is not None
+    assert (LINK in parts.text) == linked
+    assert (LINK.replace("&", "&amp;") in parts.html) == linked
 
 
 @pytest.mark.parametrize("name", sorted(WORDINGS))
 def test_nothing_is_fetched_from_anywhere_and_the_only_address_is_the_link(name: str) -> None:
     html = render(WORDINGS[name], VALUES, LINK, PLACE).html
     assert re.findall(r"(?i)<(?:img|script|link|style|iframe|video|object)|src=|url\(|@import", html) == []
-    assert set(re.findall(r'href="([^"]*)"', html)) == {LINK.replace("&", "&amp;")}
+    assert set(re.findall(r'href="([^"]*)"', html)) <= {LINK.replace("&", "&amp;")}
 
 
 HOSTILE = "<script>alert(1)</script>\r\nBcc: victim@example.com\x00 {{ 7 * 7 }}"

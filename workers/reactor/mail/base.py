@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -41,11 +41,15 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mailer(msgspec.Struct, frozen=True, kw_only=True):
-    """Events of class `on` cause the mail that `letter` answers; None: this one causes none.  `kind` is stored: it stays."""
+    """Events of class `on` cause the mail that `letter` answers; None: this one causes none.  `kind` is stored: it stays.
+
+    Where the event itself does not tell enough, `find` looks further, and answers the same.
+    """
 
     kind: str
     on: type[Event]
-    letter: Callable[[Any], Letter | None]
+    letter: Callable[[Any], Letter | None] = lambda _: None
+    find: Callable[[Tools, Recorded], Awaitable[Letter | None]] | None = None
     valid_s: float = DAY_S
 
 
@@ -79,7 +83,7 @@ def reaction_of(mailer: Mailer) -> Reaction:
 
 async def _send(tools: Tools, recorded: Recorded, mailer: Mailer) -> Result:
     """Write and send.  Killed between the server's yes and our note of it, the same message is sent again."""
-    letter = mailer.letter(recorded.event)
+    letter = await mailer.find(tools, recorded) if mailer.find is not None else mailer.letter(recorded.event)
     if letter is None:
         return Skipped("this event causes no mail")
     if letter.expires_at is not None and letter.expires_at <= datetime.now(UTC):

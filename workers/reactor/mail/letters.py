@@ -80,3 +80,46 @@ INVITATION = Wording(
         "{% if expires %}The invitation is open until {{ expires }}. {% endif %}If you do not expect it, do nothing.",
     ),
 )
+
+WELCOME = Wording(
+    subject="Welcome to crewkit",
+    preheader="Your account is ready. Three commands connect your coding agent.",
+    heading="Welcome to crewkit",
+    before=(
+        "Your account is ready.",
+        "On your machine, `crewkit auth login` signs you in, and `crewkit init` connects your coding agent.",
+        "What leaves your machine is yours to choose: `crewkit sent` shows every byte of it.",
+    ),
+    button="Go to your account",
+)
+
+INVITATION_ACCEPTED = Wording(
+    subject="Your invitation to {{ organization or 'your organization' }} was accepted",
+    preheader="{{ who or 'Somebody' }} belongs to {{ organization or 'your organization' }} now.",
+    heading="Your invitation was accepted",
+    before=(
+        "{{ who or 'Somebody' }} accepted your invitation to {{ organization or 'your organization' }}.",
+        "{% if permission %}Permission: {{ permission }}{% endif %}",
+    ),
+)
+
+ROLE_CHANGED = Wording(
+    subject="Your role in {{ organization or 'your organization' }} changed",
+    preheader="What you may do there, and how agents treat you, may be different now.",
+    heading="Your role in {{ organization or 'your organization' }} changed",
+    before=(
+        "{% if permission %}Permission: {{ permission }} (before: {{ permission_before }}){% endif %}",
+        "{% if org_role %}Working role: {{ org_role }} (before: {{ org_role_before }}){% endif %}",
+        "If you did not expect this, ask an admin of the organization.",
+    ),
+)
+
+REMOVED = Wording(
+    subject="You no longer belong to {{ organization or 'an organization' }}",
+    preheader="Your membership ended. Your account stays.",
+    heading="You no longer belong to {{ organization or 'an organization' }}",
+    before=(
+        "Your membership of {{ organization or 'an organization' }} on crewkit ended.",
+        "Your account and your other organizations stay as they are. If you did not expect this, ask an admin.",
+    ),
+)
