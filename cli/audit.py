@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 import click
 import msgspec
 
-from cli.client import Client, resolve
+from cli._ask import open_client
 
 
 @click.group()
@@ -41,7 +41,7 @@ def export_command(
     wanted = list(include)
     if against is not None:
         wanted.append(_last_number(against))
-    with Client(resolve()) as client:
+    with open_client() as client:
         path = client.path("/audit/export", {"after": after, "until": until, "include": wanted or None})
         headers, body = client.stream(path)
         named = headers.get("content-disposition", "").partition('filename="')[2].rstrip('"')
@@ -128,7 +128,7 @@ def certificate_command(erasure_id: Any, pins: tuple[str, ...], as_json: bool) -
     from eventstore.proof import is_signed_by  # noqa: PLC0415
 
     trusted = _trusted((), pins)
-    with Client(resolve()) as client:
+    with open_client() as client:
         raw = client.get(f"/audit/certificates/{erasure_id}")
     found = msgspec.json.decode(raw)
     if found["note"] is None:

@@ -250,9 +250,13 @@ class Client:
 
     def path(self, path: str, query: Mapping[str, Any] | None = None) -> str:
         """`path` inside our organization, with the parameters that have a value."""
+        return self.with_query(f"/api/v1/{quote(self.connection.organization, safe='')}{path}", query)
+
+    @staticmethod
+    def with_query(path: str, query: Mapping[str, Any] | None = None) -> str:
+        """`path` with the parameters that have a value."""
         chosen = {key: value for key, value in (query or {}).items() if value is not None}
-        tail = f"?{urlencode(chosen, doseq=True)}" if chosen else ""
-        return f"/api/v1/{quote(self.connection.organization, safe='')}{path}{tail}"
+        return f"{path}?{urlencode(chosen, doseq=True)}" if chosen else path
 
     def events(self, path: str, last_event_id: str | None = None) -> Iterator[tuple[str, str, str]]:
         """Follow a server-sent event stream: (event name, id, data) as they come; ends when the service hangs up.
@@ -302,7 +306,9 @@ def refusal(answer: Answer) -> RefusedError:
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     retry = answer.headers.get("retry-after", "")
-    hint = {401: "  Is CREWKIT_API_KEY right?", 403: "  The API key may not do this."}.get(answer.status, "")
+    hint = {401: "  Is CREWKIT_API_KEY right?  `crewkit auth status` says whether you are signed in."}.get(
+        answer.status, ""
+    )
     note = f" (request {request_id})" if request_id else ""
     return RefusedError(
         answer.status,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.client import Client, resolve
+from cli._ask import open_client
 from cli.sent import Moment
 
 LIMIT_DEFAULT = 50
@@ -33,7 +33,7 @@ def events(
     """
     query: dict[str, Any] = {**more, "type": kind, "since": _utc(since), "until": _utc(until)}
     left, cursor = limit, None
-    with Client(resolve()) as client:
+    with open_client() as client:
         while left > 0:
             page = json.loads(client.get("/events", {**query, "limit": min(PAGE_MAX, left), "cursor": cursor}))
             for event in page["items"][:left]:

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from cli.client import Client, refusal, resolve
+from cli._ask import open_client
+from cli.client import Client, refusal
 from domain.erasure.decide import REASONS
 
 PAGE_MAX = 200
@@ -31,7 +32,7 @@ def list_command(as_json: bool) -> None:
     Exit codes: 0 ok, 1 refused, 2 wrong command line, 3 the service cannot be reached.
     """
     after: str | None = None
-    with Client(resolve()) as client:
+    with open_client() as client:
         while True:
             page = json.loads(client.get("/people", {"limit": PAGE_MAX, "after": after}))
             for one in page["items"]:
@@ -54,7 +55,7 @@ def erase_command(person_id: Any, reason: str, yes: bool, as_json: bool) -> None
     """
     if not yes:
         click.confirm(f"Erase person {person_id} for ever?  This cannot be undone", abort=True)
-    with Client(resolve()) as client:
+    with open_client() as client:
         body = msgspec.json.encode({"reason": reason, "confirm": str(person_id)})
         answer = client.ask("POST", client.path(f"/people/{quote(str(person_id))}/erase"), body)
         if answer.status != 200:
@@ -79,7 +80,7 @@ def export_command(person_id: Any, out: Path | None, wait_s: int) -> None:
     Asks for the archive where there is none, and waits until it is written.  It stays with the service for seven days.
     Exit codes: 0 ok, 1 refused or not ready in time, 2 wrong command line, 3 the service cannot be reached.
     """
-    with Client(resolve()) as client:
+    with open_client() as client:
         link = _open_export(client, str(person_id))
         deadline = time.monotonic() + wait_s
         while True:

@@ -12,8 +12,9 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from cli._ask import open_client
 from cli._insights import insight_lines
-from cli.client import Client, UnreachableError, resolve
+from cli.client import Client, UnreachableError
 from cli.sent import Moment
 from eventstore.settings import load
 from schemas.sessions import (
@@ -67,7 +68,7 @@ def list_(limit: int, as_json: bool, **filters: Any) -> None:
     Exit codes: 0 ok, 1 refused, 2 wrong command line, 3 the service cannot be reached.
     """
     query = {name: _told(value) for name, value in filters.items() if value is not None}
-    with Client(resolve()) as client:
+    with open_client() as client:
         if as_json:
             for raw in _raw_pages(client, query, limit):
                 click.echo(json.dumps(raw, ensure_ascii=False))
@@ -182,7 +183,7 @@ def show(session_id: str, as_json: bool) -> None:
 
     Exit codes: 0 ok, 1 refused (no such session), 2 wrong command line, 3 the service cannot be reached.
     """
-    with Client(resolve()) as client:
+    with open_client() as client:
         body = client.get(f"/sessions/{quote(session_id, safe='')}")
         taught = b"{}" if as_json else client.get(f"/sessions/{quote(session_id, safe='')}/insights")
     if as_json:
@@ -330,7 +331,7 @@ def tail(session_id: str | None, as_json: bool, count: int | None) -> None:
     """
     place = f"/sessions/{quote(session_id, safe='')}/events/stream" if session_id else "/events/stream"
     seen, failures, last = 0, 0, None
-    with Client(resolve(), timeout_s=load().heartbeat_timeout_s) as client:
+    with open_client(timeout_s=load().heartbeat_timeout_s) as client:
         while True:
             try:
                 for name, ident, data in client.events(client.path(place), last):
