@@ -53,10 +53,11 @@ class SealBrokenError(Exception):
 
 
 def load_or_create_master_key(path: Path) -> bytes:
-    """Read 32 bytes, kept as URL-safe base64 text; a missing file is created with mode 0600.
+    """Read 32 bytes, kept as URL-safe base64 text or wrapped by a KMS; a missing file is created with mode 0600.
 
     Raises:
         ValueError: the file holds something else.
+        eventstore.kms.aws.KmsError: the KMS refused or cannot be reached.
     """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -67,8 +68,13 @@ def load_or_create_master_key(path: Path) -> bytes:
             file.write(urlsafe_b64encode(os.urandom(KEY_BYTES)))
             file.flush()
             os.fsync(file.fileno())
+    raw = path.read_bytes()
+    if raw.startswith(b"{"):
+        from eventstore.kms import unwrap  # noqa: PLC0415  few need it
+
+        return unwrap(raw)
     try:
-        key = urlsafe_b64decode(path.read_bytes().strip())
+        key = urlsafe_b64decode(raw.strip())
     except Base64Error as error:
         raise ValueError(f"{path}: expected {KEY_BYTES} bytes as URL-safe base64 text") from error
     if len(key) != KEY_BYTES:

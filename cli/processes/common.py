@@ -66,8 +66,12 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     """
     import asyncpg  # noqa: PLC0415
 
+    from eventstore.kms.aws import KmsError  # noqa: PLC0415
+
     try:
         return asyncio.run(work)
+    except KmsError as error:
+        raise click.ClickException(str(error)) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise click.ClickException(f"the database refused: {error}") from error
     except (OSError, TimeoutError) as error:
