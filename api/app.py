@@ -51,7 +51,7 @@ from eventstore.sealing import PostgresKeyRing, load_or_create_master_key, perso
 from eventstore.settings import Settings, public_url
 from projections.base import Projection
 from projections.directory import find_key
-from projections.members import find_membership
+from projections.members import find_membership, organizations_of
 from projections.users import standing
 
 POOL_CONNECTIONS_MAX = 10
@@ -143,7 +143,9 @@ async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: Reques
         metrics.append_waiting.set_function(lambda: store.queued)
         secret = person_secret(master)
         tokens = AccessTokens(SigningKeys(store, keyring), public_url(settings))
-        people = People(tokens, partial(standing, pool), partial(find_membership, pool))
+        people = People(
+            tokens, partial(standing, pool), partial(find_membership, pool), partial(organizations_of, pool)
+        )
         bus.start()
         stack.push_async_callback(KeyUse(auth, store).start().close)
         app.state.services = Services(

@@ -185,6 +185,9 @@ async def _admit_user(connection: AnyConnection, access: Access, text: str) -> N
     if name is not None:
         membership = await services.people.member(name, claims.user_id)
         _check_named(connection, membership)
+    elif access.permission is not None:
+        membership = await services.people.only_member(claims.user_id)
+        name = membership.slug if membership else None
     _check_user(access, name, membership, signed_in.platform_role)
     permission = membership.permission if membership else None
     client = connection.client
@@ -221,8 +224,8 @@ def _check_user(access: Access, name: str | None, membership: Membership | None,
         return
     if access.permission is not None:
         if name is None:
-            message = "say which organization you mean with the header X-Organization"
-            raise ApiError(400, message, details={"field": "X-Organization"})
+            message = "organization: say which one you mean with the header X-Organization"
+            raise ApiError(422, message, details={"field": "organization", "expected": "X-Organization"})
         if membership is None:
             raise not_found("organization")
         if not at_least(membership.permission, access.permission, PERMISSIONS):

@@ -13,9 +13,10 @@ from litestar.params import FromPath, QueryParameter
 from api.answers import POSITION, body_of, json_answer
 from api.auth import base_path, principal_of
 from api.bodies import read_json
+from api.contacts import contact_of
 from api.errors import ApiError, not_found
 from api.fresh import wait_until_fresh
-from api.idempotency import once_of
+from api.idempotency import idempotency_key, once_of
 from api.members import PATHS as MEMBER_PATHS
 from api.members import wanted_role
 from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, SortBy, SortDir, page_links, paging_of
@@ -219,9 +220,12 @@ async def accept(request: AnyRequest, token: FromPath[str]) -> Response[Joined]:
     """The calling user becomes a member.  Of all who try, one gets it; for that one a repeat is answered as before."""
     services = services_of(request)
     found = await _found(request, token)
+    idempotency_key(request)  # the token is one already
     principal, row = _there(principal_of(request), found), found.row
-    outcome = await commands.accept(services.store, services.keyring, principal, row.invitation_id, token)
     user_id = principal.user_id
+    _, name = await contact_of(request, user_id)
+    outcome = await commands.accept(services.store, services.keyring, principal, row.invitation_id, token, name=name)
+    await services.settle_members(outcome.position)
     member = user_id and await member_at(services.store, services.keyring, row.org_id, user_id, None)
     if not member:
         raise not_found("member")
@@ -247,6 +251,7 @@ async def accept(request: AnyRequest, token: FromPath[str]) -> Response[Joined]:
 @post(f"{OPEN}/decline", status_code=204, summary="Decline an invitation")
 async def decline(request: AnyRequest, token: FromPath[str]) -> Response[None]:
     """Nobody can accept it any more.  Twice is no error."""
+    idempotency_key(request)
     found = await _found(request, token)
     principal = _there(principal_of(request), found)
     outcome = await commands.decline(services_of(request).store, principal, found.row.invitation_id, token)

@@ -135,6 +135,7 @@ async def show(
 async def _told(request: AnyRequest, user_id: UUID, outcome: Outcome | None) -> Response[MemberView]:
     services, org_id = services_of(request), principal_of(request).org_id
     position = outcome.position if outcome else None
+    await services.settle_members(position)
     found = await queries.member_at(services.store, services.keyring, org_id, user_id, position)
     if found is None:
         raise not_found("member")
@@ -166,7 +167,9 @@ async def remove(
     user_id: FromPath[UUID],
 ) -> Response[None]:
     """Everybody may leave; the last owner cannot."""
-    outcome = await commands.remove_member(services_of(request).store, principal_of(request), user_id)
+    services = services_of(request)
+    outcome = await commands.remove_member(services.store, principal_of(request), user_id)
+    await services.settle_members(outcome.position if outcome else None)
     return Response(None, status_code=204, headers={POSITION: str(outcome.position)} if outcome else {})
 
 

@@ -19,6 +19,7 @@ from projections.users import Standing
 KNOWN_TTL_S = 5.0  # an ended login works no longer than this where no notice of it arrived
 ENDED_TTL_S = 3600.0  # by then the read model knows
 CACHED_MAX = 10_000
+NAMELESS = "\x00"  # no organization is called so
 COOKIE = "crewkit_session"  # holds an access token; HttpOnly, SameSite=Lax
 BROWSER_COOKIE = "crewkit_browser"  # a random id: knows a browser again, and binds its CSRF token before a login
 CSRF_HEADER = "x-csrf-token"
@@ -36,6 +37,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 StandingLookup = Callable[[UUID, UUID, UUID], Awaitable[Standing]]
 MembershipLookup = Callable[[str, UUID], Awaitable[Membership | None]]
+MembershipsLookup = Callable[[UUID], Awaitable[list[Membership]]]
 
 
 class People:
@@ -46,12 +48,14 @@ class People:
         tokens: AccessTokens,
         standing: StandingLookup,
         membership: MembershipLookup,
+        memberships: MembershipsLookup,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens = tokens
         self._standing = standing
         self._membership = membership
+        self._memberships = memberships
         self._clock = clock
         self._standings: OrderedDict[UUID, tuple[float, Standing]] = OrderedDict()
         self._members: OrderedDict[tuple[str, UUID], tuple[float, Membership | None]] = OrderedDict()
@@ -84,6 +88,16 @@ class People:
         cached = self._members.get(key)
         if cached is None or cached[0] <= now:
             cached = (now + KNOWN_TTL_S, await self._membership(organization, user_id))
+            _remember(self._members, key, cached)
+        return cached[1]
+
+    async def only_member(self, user_id: UUID) -> Membership | None:
+        """What the user is where no organization is named: their only membership; None where they have none or several."""
+        key, now = (NAMELESS, user_id), self._clock()
+        cached = self._members.get(key)
+        if cached is None or cached[0] <= now:
+            every = await self._memberships(user_id)
+            cached = (now + KNOWN_TTL_S, every[0] if len(every) == 1 else None)
             _remember(self._members, key, cached)
         return cached[1]
 

@@ -205,6 +205,7 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", "/api/v1/admin/organizations/{organization_id}"): STAFF,
     ("DELETE", "/api/v1/admin/organizations/{organization_id}"): STAFF,
     ("POST", "/api/v1/admin/organizations/{organization_id}/restore"): STAFF,
+    ("POST", "/api/v1/admin/projects/{project_id}/restore"): STAFF,
     ("GET", "/api/v1/admin/audit_logs"): STAFF,
     ("GET", "/api/v1/admin/audit_logs/{event_id}"): STAFF,
     ("GET", "/api/v1/admin/audit_logs/actions"): STAFF,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from litestar.connection import ASGIConnection
 
-from projections import users
+from projections import members, users
 from projections.analytics.asking import SUBJECT
 from projections.freshness import wait_for
 
@@ -103,6 +103,12 @@ class Services:
         """
         if position is not None:
             await wait_for(self.pool, users.PROJECTION.name, position, self.settings.read_after_wait_s)
+        self.people.forget()
+
+    async def settle_members(self, position: int | None) -> None:
+        """The same for what happened to members of an organization."""
+        if position is not None:
+            await wait_for(self.pool, members.PROJECTION.name, position, self.settings.read_after_wait_s)
         self.people.forget()
 
 

@@ -12,6 +12,7 @@ from litestar.params import FromPath, QueryParameter
 from api.answers import POSITION, body_of, json_answer
 from api.auth import principal_of
 from api.bodies import read_body, read_json
+from api.contacts import contact_of
 from api.errors import ApiError, malformed, not_found
 from api.fresh import wait_until_fresh
 from api.idempotency import once_of
@@ -105,14 +106,18 @@ async def create(request: AnyRequest) -> Response[OrganizationView]:
     """The calling user becomes its owner.  With an `Idempotency-Key` a repeat founds no second one."""
     body = await read_json(request, _new)
     services, principal = services_of(request), principal_of(request)
+    email, name = await contact_of(request, principal.user_id)
     org_id, outcome = await commands.create_organization(
         services.store,
         principal,
         slug=body.slug if body.slug is not None else slug_from(body.name),
         name=body.name,
         region=body.region,
+        email=email,
+        owner_name=name,
         once=once_of(request, "organizations.create", body),
     )
+    await services.settle_members(outcome.position)
     row = await tenants.tenant_at(services.store, org_id, outcome.position)
     if row is None:
         raise not_found("organization")
@@ -197,6 +202,7 @@ async def remove(
     services = services_of(request)
     typed = await confirmed(request, confirm)
     outcome = await commands.delete_organization(services.store, principal_of(request), typed)
+    await services.settle_members(outcome.position if outcome else None)
     headers = {POSITION: str(outcome.position)} if outcome else {}
     return Response(None, status_code=204, headers=headers)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from litestar import Router
 
-from api.admin import history, organizations, stats, users
+from api.admin import history, organizations, projects, stats, users
 
 ROUTER = Router(
     "/",
-    route_handlers=[*users.HANDLERS, *organizations.HANDLERS, *history.HANDLERS, *stats.HANDLERS],
+    route_handlers=[*users.HANDLERS, *organizations.HANDLERS, *projects.HANDLERS, *history.HANDLERS, *stats.HANDLERS],
     tags=["admin"],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -150,6 +151,17 @@ async def test_members_leave_are_removed_and_the_last_owner_stays(http: httpx.As
     await team.house.project()
     listed = (await http.get(f"{team.base}/members", headers=team.headers("owner"))).json()
     assert {one["permission"] for one in listed["items"]} == {"owner", "admin"}
+
+
+async def test_a_removed_member_is_refused_at_once(http: httpx.AsyncClient, team: Team) -> None:
+    path = f"{team.base}/sessions"
+    assert (await http.get(path, headers=team.headers("developer"))).status_code == 200
+    removed = asyncio.create_task(http.delete(team.path("developer"), headers=team.headers("admin")))
+    while not removed.done():  # the answer waits for the read model
+        await team.house.project()
+    assert (await removed).status_code == 204
+    await team.house.project()
+    assert (await http.get(path, headers=team.headers("developer"))).status_code == 404
 
 
 async def test_ownership_is_handed_over_once_per_wish(http: httpx.AsyncClient, team: Team) -> None:

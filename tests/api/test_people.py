@@ -26,8 +26,25 @@ async def test_a_user_who_is_no_member_finds_no_organization(client: Any, app: A
     assert (await client.get(f"{house.theirs.base}/sessions", headers=bearer(pair))).status_code == 200
     crossed = bearer(pair, **{"X-Organization": house.ours.slug})
     assert (await client.get(f"{house.theirs.base}/sessions", headers=crossed)).status_code == 404
-    nameless = await client.get("/api/v2/dashboard/sessions/history", headers=bearer(pair))
-    assert (nameless.status_code, nameless.json()["error"]["details"]["field"]) == (400, "X-Organization")
+
+
+async def test_a_path_without_an_organization_means_the_users_only_one(client: Any, house: House) -> None:
+    path, pair = "/api/v2/dashboard/sessions/history", await signed_in(house)
+
+    async def asked() -> Any:
+        client.app.state.services.people.forget()
+        return await client.get(path, headers=bearer(pair))
+
+    await house.project()
+    nowhere = await asked()
+    assert (nowhere.status_code, nowhere.json()["error"]["details"]["field"]) == (422, "organization")
+    await join(house, house.theirs, pair.user_id, "viewer")
+    assert (await asked()).status_code == 200
+    await join(house, house.ours, pair.user_id, "viewer")
+    several = await asked()
+    assert (several.status_code, several.json()["error"]["code"]) == (422, "validation_failed")
+    named = await client.get(path, headers=bearer(pair, **{"X-Organization": house.ours.slug}))
+    assert named.status_code == 200
 
 
 async def test_a_login_that_ended_is_refused_at_once_and_for_good(client: Any, app: Any, house: House) -> None:

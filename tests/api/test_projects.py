@@ -300,3 +300,23 @@ def test_folding_twice_changes_nothing_and_names_its_row_first() -> None:
             PROJECTION.fold(again, one)
             assert {key for _, key in PROJECTION.touches(one)} >= {PROJECTS.key_of(row) for row in once.dirty(PROJECTS)}
         assert list(once.all(PROJECTS)) == list(again.all(PROJECTS))
+
+
+async def test_staff_bring_a_deleted_project_back_with_a_reason(http: httpx.AsyncClient, house: House) -> None:
+    project = await begun(http, house)
+    await http.delete(project["_links"]["self"], headers=house.ours.headers("admin"), params={"confirm": "the-app"})
+    pair = await signed_in(house, platform_role="crewkit_staff")
+    await house.project()
+    path, params = "/api/v1/admin/projects/the-app/restore", {"organization": "default"}
+    bare = await http.post(path, headers=bearer(pair), params=params)
+    assert (bare.status_code, bare.json()["error"]["code"]) == (422, "validation_failed")
+    why = bearer(pair, **{"X-Reason": "deleted by mistake"})
+    assert (await http.post(path, headers=why)).status_code == 400, "of which organization?"
+    assert (await http.post(path, headers=why, params={"organization": "other"})).status_code == 404
+    back = await http.post(path, headers=why, params=params)
+    assert (back.status_code, back.json()) == (200, project)
+    assert (await http.post(path, headers=why, params=params)).status_code == 200
+    await house.project()
+    assert (await http.get(project["_links"]["self"], headers=house.ours.headers("read"))).json() == project
+    told = (await http.get(f"{house.ours.base}/audit_logs", headers=house.ours.headers("audit"))).json()["items"]
+    assert {"project.restored", "admin.acted"} <= {one["action"] for one in told}

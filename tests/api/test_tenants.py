@@ -110,6 +110,8 @@ async def test_a_user_founds_owns_lists_deletes_and_gets_back(http: httpx.AsyncC
     assert (await http.post("/orgs", headers=bearer(pair), json={"name": "!!"})).status_code == 422
     assert (await http.post("/orgs", headers=house.ours.headers("admin"), json={"name": "x"})).status_code == 403
     await house.project()
+    (founder,) = (await http.get(made.json()["_links"]["members"], headers=bearer(pair))).json()["items"]
+    assert (founder["email"], founder["permission"]) == (f"{pair.user_id.hex}@example.com", "owner")
     listed = (await http.get("/api/v1/organizations", headers=bearer(pair))).json()
     assert (listed["items"], listed["total"]) == ([made.json()], 1)
     path = made.json()["_links"]["self"]
