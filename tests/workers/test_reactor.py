@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
+import nats
 import pytest
 
 from domain.sessions.events import SessionEnded, SessionStarted
 from eventstore.port import Recorded
 from eventstore.settings import Settings
-from tests.workers.tally import Log, open_log, running, settings_for, until
+from tests.workers.tally import Log, fresh_names, open_log, running, settings_for, until
 from workers import reactor
 from workers.reactor import host, run_reactor
 from workers.reactor.base import Done, GiveUpError, Later, On, Reaction, Result, RetryError, Skipped, Tools
@@ -250,6 +252,41 @@ async def test_an_event_that_nobody_can_read_is_a_dead_letter_of_its_own(log: Lo
         await has_state(log, position, "done")
         await has_state(log, 999, "dead")
     assert effects.told == [position]
+
+
+async def test_what_nobody_does_any_more_ends_after_a_week(log: Log, settings: Settings) -> None:
+    for position, days in ((998, 8), (999, 6)):
+        await log.store.pool.execute(
+            "INSERT INTO crewkit.reaction (kind, event_id, org_id, position, due_at, created_at) VALUES"
+            " ('test.gone', gen_random_uuid(), gen_random_uuid(), $1, clock_timestamp(),"
+            " clock_timestamp() - make_interval(days => $2))",
+            position,
+            days,
+        )
+    async with running(run_reactor(settings, wanted=[Effects().reaction()])):
+        await has_state(log, 998, "skipped", "test.gone")
+    assert (await states(log))["test.gone", 999][0] == "waiting"
+
+
+async def test_whoever_commits_wakes_it(
+    log: Log, settings: Settings, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "POLL_S", 600.0)
+    names, effects = fresh_names(), Effects()
+    first = await log.end("s0")
+    client = await nats.connect(nats_url)
+    used = msgspec.structs.replace(settings, nats_url=nats_url)
+    async with running(run_reactor(used, names=names, wanted=[effects.reaction()])):
+        await has_state(log, first, "done")
+        second = await log.end("s1")
+
+        async def woken() -> bool:
+            await client.publish(names.poke, b"")
+            return second in effects.told
+
+        await until(woken)
+        await has_state(log, second, "done")
+    await client.close()
 
 
 def test_every_reaction_has_a_kind_of_its_own() -> None:

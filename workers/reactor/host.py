@@ -165,7 +165,7 @@ class Term:
                 ahead = await table.follow(self._office, self._wanted)
                 await self._take()
                 if time.monotonic() >= prune_at:
-                    await table.prune(self._office)
+                    await table.prune(self._office, list(self._by_kind))
                     prune_at = time.monotonic() + PRUNE_EVERY_S
                 if self._lost is not None:
                     raise self._lost

@@ -48,6 +48,11 @@ DELETE FROM crewkit.reaction WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM crewkit.reaction
      WHERE state IN ('done', 'skipped') AND updated_at < clock_timestamp() - $1::interval LIMIT $2))
 """
+# A kind that nobody hosts (it was switched off, or is of another version) may come back; after `KEEP` it is not waited for.
+_FORSAKEN = """
+UPDATE crewkit.reaction SET state = 'skipped', remark = 'nobody does this any more', updated_at = clock_timestamp()
+ WHERE state = 'waiting' AND NOT running AND kind <> ALL ($2) AND created_at < clock_timestamp() - $1::interval
+"""
 _SPEND = """
 INSERT INTO crewkit.reaction_budget AS b (kind, org_id, day, used) VALUES ($1, $2, $3, 1)
     ON CONFLICT (kind, org_id, day) DO UPDATE SET used = b.used + 1 WHERE b.used < $4
@@ -122,8 +127,9 @@ async def settle(
     await pool.execute(_SETTLE, due.event_id, due.kind, state, text, 0 if tried else 1, after_s)
 
 
-async def prune(connection: Connection) -> None:
-    """Forget what is long over."""
+async def prune(connection: Connection, kinds: Sequence[str]) -> None:
+    """Forget what is long over, and end what none of the hosted `kinds` will do."""
+    await connection.execute(_FORSAKEN, KEEP, list(kinds))
     await connection.execute(_PRUNE, KEEP, PRUNE_ROWS_MAX)
     await connection.execute("DELETE FROM crewkit.reaction_budget WHERE day < $1", (datetime.now(UTC) - KEEP).date())
 
