@@ -12,7 +12,7 @@ ROUTER = Router(
     "/",
     route_handlers=[*login.HANDLERS, *devices.HANDLERS, *invitations.HANDLERS, *passkeys.HANDLERS, *ASSETS],
     exception_handlers={Exception: show_error, HTTPException: show_error, 500: show_error},
-    include_in_schema=False,
+    tags=["pages"],
 )
 
 __all__ = ["ROUTER"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from litestar import Request, Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.params import QueryParameter
 
 from api.pages.rendering import page
@@ -21,7 +21,7 @@ UserCode = Annotated[str, QueryParameter(max_length=20)]
 UNKNOWN = "No device waits with this code. It may be mistyped, or older than 10 minutes."
 
 
-@get("/device")
+@get("/device", media_type=MediaType.HTML)
 async def show(request: AnyRequest, user_code: UserCode = "") -> Response[Any]:
     """The code; once it is known, the decision."""
     visitor = await visitor_of(request)
@@ -46,7 +46,7 @@ async def show(request: AnyRequest, user_code: UserCode = "") -> Response[Any]:
     return visitor.known(answer)
 
 
-@post("/device", status_code=200)
+@post("/device", status_code=200, media_type=MediaType.HTML)
 async def decide(request: AnyRequest) -> Response[Any]:
     """Yes or no."""
     visitor = await visitor_of(request)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from litestar import Request, Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.params import QueryParameter
 
 from api.errors import not_found
@@ -24,7 +24,7 @@ TOKEN_CHARS_MAX = 100
 Token = Annotated[str, QueryParameter(max_length=TOKEN_CHARS_MAX)]
 
 
-@get("/invitation")
+@get("/invitation", media_type=MediaType.HTML)
 async def show(request: AnyRequest, token: Token = "") -> Response[Any]:
     """What the holder of the token is invited to; the decision, once it is known who that is."""
     visitor = await visitor_of(request)
@@ -42,7 +42,7 @@ async def show(request: AnyRequest, token: Token = "") -> Response[Any]:
     return visitor.known(answer)
 
 
-@post("/invitation", status_code=200)
+@post("/invitation", status_code=200, media_type=MediaType.HTML)
 async def decide(request: AnyRequest) -> Response[Any]:
     """Join or decline."""
     visitor = await visitor_of(request)

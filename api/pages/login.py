@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.params import QueryParameter
 
-from api.answers import json_answer
+from api.answers import body_of, json_answer
 from api.bodies import read_json
 from api.errors import ApiError, translate
 from api.pages.rendering import page
@@ -66,7 +66,7 @@ async def _tried(
         return await _shown(visitor, template, error=error, **values)
 
 
-@get("/login")
+@get("/login", media_type=MediaType.HTML)
 async def show(request: AnyRequest, next_path: NextPath = None) -> Response[Any]:
     """Address and password, a link by mail, or a passkey."""
     visitor = await visitor_of(request)
@@ -75,7 +75,7 @@ async def show(request: AnyRequest, next_path: NextPath = None) -> Response[Any]
     return await _shown(visitor, "login", next=onward(next_path), email="")
 
 
-@post("/login", status_code=303)
+@post("/login", status_code=303, media_type=MediaType.HTML)
 async def submit(request: AnyRequest) -> Response[Any]:
     """Sign in with a password."""
     visitor = await visitor_of(request)
@@ -94,7 +94,7 @@ async def submit(request: AnyRequest) -> Response[Any]:
     return await _tried(visitor, "login", work, next=path, email=email)
 
 
-@post("/login/link", status_code=200)
+@post("/login/link", status_code=200, media_type=MediaType.HTML)
 async def send_link(request: AnyRequest) -> Response[Any]:
     """Have a login link mailed."""
     visitor = await visitor_of(request)
@@ -111,7 +111,7 @@ async def send_link(request: AnyRequest) -> Response[Any]:
     return await _tried(visitor, "login", work, next=onward(fields.get("next")), email=email)
 
 
-@post("/login/passkey", status_code=200)
+@post("/login/passkey", status_code=200, operation_class=body_of(PasskeyAnswer))
 async def passkey(request: AnyRequest) -> Response[Any]:
     """What the page's script brings from the authenticator."""
     visitor = await visitor_of(request)
@@ -128,7 +128,7 @@ async def passkey(request: AnyRequest) -> Response[Any]:
     return open_session(request, visitor.known(json_answer({"status": "signed_in"})), pair)
 
 
-@get("/login/magic")
+@get("/login/magic", media_type=MediaType.HTML)
 async def show_magic(request: AnyRequest, token: Secret = "") -> Response[Any]:
     """A button, because programs that look at mails open links."""
     return await _shown(
@@ -136,7 +136,7 @@ async def show_magic(request: AnyRequest, token: Secret = "") -> Response[Any]:
     )
 
 
-@post("/login/magic", status_code=303)
+@post("/login/magic", status_code=303, media_type=MediaType.HTML)
 async def magic(request: AnyRequest) -> Response[Any]:
     """Sign in with the secret of the mail."""
     visitor = await visitor_of(request)
@@ -146,7 +146,7 @@ async def magic(request: AnyRequest) -> Response[Any]:
     return visitor.known(open_session(request, redirect(onward(None)), pair))
 
 
-@get("/login/verify")
+@get("/login/verify", media_type=MediaType.HTML)
 async def show_verify(request: AnyRequest, token: Secret = "") -> Response[Any]:
     """A button, as above."""
     return await _shown(
@@ -159,7 +159,7 @@ async def show_verify(request: AnyRequest, token: Secret = "") -> Response[Any]:
     )
 
 
-@post("/login/verify", status_code=200)
+@post("/login/verify", status_code=200, media_type=MediaType.HTML)
 async def verify(request: AnyRequest) -> Response[Any]:
     """Verify the address with the secret of the registration mail."""
     visitor = await visitor_of(request)
@@ -168,13 +168,13 @@ async def verify(request: AnyRequest) -> Response[Any]:
     return page("message", title="Your address is verified", text="Now you can sign in.")
 
 
-@get("/login/forgot")
+@get("/login/forgot", media_type=MediaType.HTML)
 async def show_forgot(request: AnyRequest) -> Response[Any]:
     """Where to mail a reset link."""
     return await _shown(await visitor_of(request), "forgot", email="")
 
 
-@post("/login/forgot", status_code=200)
+@post("/login/forgot", status_code=200, media_type=MediaType.HTML)
 async def forgot(request: AnyRequest) -> Response[Any]:
     """Have a reset link mailed."""
     visitor = await visitor_of(request)
@@ -189,13 +189,13 @@ async def forgot(request: AnyRequest) -> Response[Any]:
     return await _tried(visitor, "forgot", work, email=email)
 
 
-@get("/login/reset")
+@get("/login/reset", media_type=MediaType.HTML)
 async def show_reset(request: AnyRequest, token: Secret = "") -> Response[Any]:
     """The password to be."""
     return await _shown(await visitor_of(request), "reset", token=token)
 
 
-@post("/login/reset", status_code=200)
+@post("/login/reset", status_code=200, media_type=MediaType.HTML)
 async def reset(request: AnyRequest) -> Response[Any]:
     """Set it, with the secret of the mail."""
     visitor = await visitor_of(request)
@@ -212,13 +212,13 @@ async def reset(request: AnyRequest) -> Response[Any]:
     return await _tried(visitor, "reset", work, token=token)
 
 
-@get("/login/register")
+@get("/login/register", media_type=MediaType.HTML)
 async def show_register(request: AnyRequest) -> Response[Any]:
     """An account to be."""
     return await _shown(await visitor_of(request), "register", email="", name="")
 
 
-@post("/login/register", status_code=200)
+@post("/login/register", status_code=200, media_type=MediaType.HTML)
 async def register(request: AnyRequest) -> Response[Any]:
     """Open it."""
     visitor = await visitor_of(request)
@@ -240,7 +240,7 @@ async def register(request: AnyRequest) -> Response[Any]:
     return await _tried(visitor, "register", work, email=email, name=name)
 
 
-@post("/logout", status_code=303)
+@post("/logout", status_code=303, media_type=MediaType.HTML)
 async def logout(request: AnyRequest) -> Response[Any]:
     """End the session."""
     visitor = await visitor_of(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Request, Response, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.params import QueryParameter
 
 from api.errors import not_found
@@ -22,7 +22,7 @@ AnyRequest = Request[Any, Any, Any]
 After = Annotated[int, QueryParameter(ge=0, le=2**62)]
 
 
-@get("/passkeys")
+@get("/passkeys", media_type=MediaType.HTML)
 async def show(request: AnyRequest, after: After = 0) -> Response[Any]:
     """The list, as of position `after` at least, and a button to add one."""
     visitor = await visitor_of(request)
@@ -35,7 +35,7 @@ async def show(request: AnyRequest, after: After = 0) -> Response[Any]:
     return visitor.known(page("passkeys", csrf=visitor.csrf, signed_in=True, passkeys=found))
 
 
-@post("/passkeys/remove", status_code=303)
+@post("/passkeys/remove", status_code=303, media_type=MediaType.HTML)
 async def remove(request: AnyRequest) -> Response[Any]:
     """Take one away."""
     visitor = await visitor_of(request)

@@ -49,7 +49,7 @@ def show_error(request: Request[Any, Any, Any], error: Exception) -> Response[An
     return page("message", status=told.status, headers=told.headers, title="That did not work", text=told.message)
 
 
-@get("/assets/{name:str}", sync_to_thread=False)
+@get("/assets/{name:str}", sync_to_thread=False, media_type=MediaType.TEXT)
 def asset(name: FromPath[str]) -> Response[str]:
     """The style sheet, and the script that talks to authenticators."""
     if name not in _FILES:
