@@ -26,7 +26,7 @@ from projections.members.queries import MemberFound
 from schemas.members import MemberPage, MemberPatch, MemberView, NewInvitation
 
 AnyRequest = Request[Any, Any, Any]
-Word = Annotated[str | None, QueryParameter(max_length=63)]
+Word = Annotated[str | None, QueryParameter(max_length=63, pattern="^[a-z][a-z0-9_-]*$")]
 
 PATHS = ["/api/v1/{organization_id:str}/members", "/api/v1/organizations/{organization_id:str}/members"]
 ONE = [f"{path}/{{user_id:uuid}}" for path in PATHS]

@@ -30,9 +30,9 @@ async def position_as_of(services: Services, text: str | None) -> int | None:
         return int(text)
     try:
         # A plus sign in a query string means a space; nobody should have to know.
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError as error:
+        moment = in_utc(datetime.fromisoformat(text.replace(" ", "+")))
+        known = None if moment is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         message = "as_of: expected a position or an ISO 8601 time"
         raise ApiError(400, message, details={"field": "as_of", "expected": "position or time"}) from error
-    known = in_utc(moment)
     return None if known is None else await services.store.position_at(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from projections.members.fold import MEMBER_BOXES, MEMBERS, ORG_ROLES, PROJECTIO
 from projections.paging import Paging, page_of
 from projections.past import rows_at
 
+_SLUG = re.compile(r"[a-z0-9-]{1,63}")
 MEMBERSHIPS_MAX = 1_000  # organizations of one user told at once
 
 
@@ -63,6 +65,8 @@ async def find_membership(pool: Pool, organization: str, user_id: UUID) -> Membe
         asyncpg.PostgresError, OSError: the database cannot answer.
     """
     org_id = _as_id(organization)
+    if org_id is None and not _SLUG.fullmatch(organization):
+        return None  # not even asked for: a path may hold what Postgres cannot store
     found = await _as_user(pool, user_id, _BY_SLUG if org_id is None else _BY_ID, org_id or organization)
     return found[0] if found else None
 

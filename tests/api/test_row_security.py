@@ -17,7 +17,7 @@ OTHER_WAYS_TO_SEE = {
     ("tenant", "own_memberships"): "crewkit.user_id",
 }
 # Tables that the API may read and that know no organization: progress, the shape of the log, sums over all for /metrics.
-NOBODYS = {"checkpoint", "consolidation_total", "leaf", "projection", "reactor", "relay"}
+NOBODYS = {"analytics_replica", "checkpoint", "consolidation_total", "leaf", "projection", "reactor", "relay"}
 
 _TABLES = """
 SELECT c.relname AS name, c.relkind::text AS kind, c.relrowsecurity AS secured, c.relispartition AS part,
