@@ -8,15 +8,16 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request
-from litestar.params import QueryParameter
+from litestar.params import FromPath, QueryParameter
 
-from api.auth import principal_of
+from api.auth import base_path, principal_of
 from api.errors import ApiError, unavailable
 from api.fresh import after_of
 from api.named import person_named
 from api.services import services_of
 from projections.analytics.asking import Answer, Ask
 from projections.analytics.questions.base import Scope
+from schemas.analytics import Asked
 
 RANGE_DAYS_DEFAULT = 30
 RANGE_DAYS_MAX = 1_830
@@ -24,7 +25,8 @@ TEXT_MAX = 400
 GRACE_S = 1.0  # how long after its own deadline a worker's reply may take
 
 AnyRequest = Request[Any, Any, Any]
-T = TypeVar("T")
+Tenant = FromPath[str | None]
+AskedT = TypeVar("AskedT", bound=Asked)
 Text = Annotated[str | None, QueryParameter(max_length=TEXT_MAX)]
 Since = Annotated[
     datetime | None, QueryParameter(description="from this moment on; 30 days before `until` if not given")
@@ -117,3 +119,15 @@ async def ask(request: AnyRequest, question: str, params: Any, kind: type[Any] =
             raise ApiError(500, text)
         raise ApiError(400, answer.message, details={"field": answer.field} if answer.field else {})
     return Told(msgspec.json.decode(answer.answer, type=kind), answer.position, answer.as_of)
+
+
+def answered(request: AnyRequest, found: AskedT, told: Told, part: Scope, *links: str) -> AskedT:
+    """The answer with what it is about; the first of `links`, below the organization, is its own."""
+    base = base_path(request)
+    named = {
+        "self" if n == 0 else link.rpartition("/")[2].replace("-", "_"): f"{base}/{link}"
+        for n, link in enumerate(links)
+    }
+    return msgspec.structs.replace(
+        found, since=part.since, until=part.until, position=told.position, as_of=told.as_of, links=named
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cli.processes.common import data_dir_option, instance_settings, read_settings, run_async
+from cli.processes.common import data_dir_option, instance_settings, plain_logs, read_settings, run_async
 
 
 @click.command()
@@ -19,6 +19,7 @@ from cli.processes.common import data_dir_option, instance_settings, read_settin
 @click.option("--fd", type=click.IntRange(3), help="Serve on this inherited listening socket instead.")
 def serve(host: str | None, port: int | None, workers: int | None, fd: int | None) -> None:
     """Run the HTTP service alone (`crewkit up` runs everything)."""
+    plain_logs()
     from workers.serve import run_api, run_group  # noqa: PLC0415
 
     settings = instance_settings()
@@ -115,6 +116,7 @@ def analytics() -> None:
 
 
 def _work(name: str) -> None:
+    plain_logs()
     from workers.main import run_worker  # noqa: PLC0415
 
     settings = instance_settings()

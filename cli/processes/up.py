@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from cli.processes.common import data_dir_option, read_settings
+from cli.processes.common import data_dir_option, plain_logs, read_settings
 
 DETACHED_START_MAX_S = 900.0
 DOWN_MAX_S = 120.0
@@ -37,6 +37,7 @@ def up(
 
     Ctrl-C stops everything.  CREWKIT_DATABASE_URL and CREWKIT_NATS_URL take the place of the embedded servers.
     """
+    plain_logs()
     from workers.local.machine import AlreadyRunningError, Machine, PortBusyError, Wanted  # noqa: PLC0415
     from workers.local.places import Places  # noqa: PLC0415
     from workers.local.server import ServerError  # noqa: PLC0415

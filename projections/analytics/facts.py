@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.contracts.decide import vendor_of
 from eventstore.database import Connection
 from projections.prices import price_book
 from projections.sessions.assemble import Parts, detail, llm_detail
@@ -92,6 +93,7 @@ def _cost(told: Cost) -> dict[str, Any]:
         "transcript_usd_micros": told.sources.transcript_usd_micros,
         "priced_usd_micros": told.sources.priced_usd_micros,
         "unpriced_calls": told.sources.unpriced_calls,
+        "price_versions": ",".join(told.sources.price_versions) or None,
     }
 
 
@@ -191,7 +193,7 @@ def models(names: Iterable[str], at: datetime) -> list[dict[str, Any]]:
     book = price_book()
     rows: list[dict[str, Any]] = []
     for name in names:
-        row: dict[str, Any] = {"model": name}
+        row: dict[str, Any] = {"model": name, "vendor": vendor_of(name)}
         found = book.find(name)
         held = book.row(found, at) if found is not None else None
         if found is not None and held is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,7 @@ from workers.projector.host import Workshop
 NAMES = ["claude-0447534f", "claude-840b8813", "claude-d9f5b624", "claude-ebe32a83"]
 MORE = ["bg", "compact", "fork", "orphan", "turns"]
 WAIT_S = 20.0
+EVENTS_AT_ONCE = 20
 
 
 def recorded_facts() -> list[Keyed]:
@@ -42,10 +44,12 @@ def recorded_facts() -> list[Keyed]:
 
 async def tell(store: PostgresStore, facts: list[Keyed], org_id: UUID = ORG) -> int:
     """Append facts; the head afterwards."""
-    for key, fact in facts:
-        stream = Stream("LlmSession", fact.llm_session_id)
-        event = NewEvent(fact, fact_id(stream.uuid(org_id), key))
-        await store.append(Append(org_id=org_id, stream=stream, events=[event], facts=True))
+    for session, told in groupby(facts, key=lambda fact: fact[1].llm_session_id):
+        stream = Stream("LlmSession", session)
+        events = [NewEvent(fact, fact_id(stream.uuid(org_id), key)) for key, fact in told]
+        for start in range(0, len(events), EVENTS_AT_ONCE):
+            part = events[start : start + EVENTS_AT_ONCE]
+            await store.append(Append(org_id=org_id, stream=stream, events=part, facts=True))
     return await store.head()
 
 

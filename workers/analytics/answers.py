@@ -60,6 +60,7 @@ class Answerer:
         self._file: AnalyticsFile | None = None
         self._in_use: dict[AnalyticsFile, int] = {}
         self._questions = found_questions()
+        self.asked = asyncio.Event()
         self.position = 0
         self.as_of: datetime | None = None
         self.tally = Tally()
@@ -81,6 +82,7 @@ class Answerer:
     async def answer(self, payload: bytes) -> bytes:
         """The reply to a request."""
         started_s = time.monotonic()
+        self.asked.set()
         try:
             ask = _decode(payload)
         except msgspec.DecodeError as error:

@@ -53,7 +53,8 @@ class Batch(msgspec.Struct):
     `usage`; a missing file means no rows.
 
     `fresh`: nothing of it is in the file yet.  `sessions` and `llm_sessions` are the ids, by organization, whose rows are
-    replaced by those in the files; `erased` people whose ids go.
+    replaced by those in the files; `erased` people whose ids go, `purged` organizations
+    all of whose rows go.  `dimensions` are small tables by name, replaced whole.
     """
 
     folder: Path
@@ -63,8 +64,7 @@ class Batch(msgspec.Struct):
     llm_sessions: dict[UUID, list[str]] = {}
     erased: dict[UUID, list[UUID]] = {}
     purged: list[UUID] = []
-    organizations: list[dict[str, Any]] | None = None
-    discounts: list[dict[str, Any]] | None = None
+    dimensions: dict[str, list[dict[str, Any]]] = {}
 
     def path(self, name: str) -> Path:
         """The file that holds the rows of that name."""
@@ -212,9 +212,7 @@ class AnalyticsFile:
         return written
 
     def _dimensions(self, batch: Batch) -> None:
-        for table, rows in (("dim_organization", batch.organizations), ("dim_discount", batch.discounts)):
-            if rows is None or table not in BY_NAME:
-                continue
+        for table, rows in batch.dimensions.items():
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
             self._put(BY_NAME[table], rows)
         self._models()

@@ -23,7 +23,7 @@ from projections.sessions import PROJECTION
 from workers.analytics import file as files
 from workers.analytics.answers import Answerer
 from workers.analytics.file import AnalyticsFile, Stand
-from workers.analytics.refresh import MovedError, NotReadyError, Refresher, is_current
+from workers.analytics.refresh import MovedError, NotReadyError, Refresher, is_current, is_empty
 from workers.analytics.report import Report
 from workers.blocks import Names
 from workers.carrier import connected
@@ -145,6 +145,11 @@ class Replica:
         if found is None:
             await wait_any(READY_POLL_S, stop)
             return
+        if self._file is None and not self._answers.asked.is_set() and await is_empty(pool):
+            await wait_any(
+                READY_POLL_S, self._answers.asked, stop
+            )  # DuckDB takes 50 MB: not before there is a use for it
+            return
         if self._file is None or self._stand is None or not is_current(found, self._stand):
             await self._rebuild(refresher, folder, report)
             return
@@ -156,10 +161,13 @@ class Replica:
             if self._wake.is_set():
                 await wait_any(GATHER_S, stop)
             return
-        started_s = time.monotonic()
+        started_s, before = time.monotonic(), self._stand.position
         try:
             self._stand, written = await refresher.step(self._file, self._stand)
         except MovedError:
+            return
+        if self._stand.position == before:  # another read model that rows are made of is behind
+            await wait_any(GATHER_S, stop)
             return
         self._answers.reached(self._stand.position)
         took_s = time.monotonic() - started_s

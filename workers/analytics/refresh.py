@@ -38,6 +38,15 @@ IDS_PER_QUERY_MAX = 1_000  # sessions whose rows are made at once
 T = TypeVar("T")
 _ORGANIZATIONS = "SELECT DISTINCT org_id FROM crewkit.session ORDER BY org_id"
 _DIRECTORY = "SELECT org_id, slug, name FROM crewkit.organization"
+OTHERS = ("contracts",)  # read models whose rows are read whole
+_OTHERS = (
+    "SELECT min(c.position) FROM crewkit.checkpoint c JOIN crewkit.projection p"
+    " ON p.name = c.projection AND p.active_generation = c.generation WHERE p.name = ANY ($1::text[])"
+)
+_DISCOUNTS = (
+    "SELECT org_id, discount_id, pattern, basis_points, valid_from, valid_until FROM crewkit.contract_discount"
+    " WHERE removed_at IS NULL"
+)
 
 
 class MovedError(Exception):
@@ -95,13 +104,15 @@ class Refresher:
                 raise MovedError
             if found.position <= stand.position:
                 return stand, 0
-            until = min(found.position, stand.position + EVENTS_MAX)
+            until = min(await _passed(connection, found.position), stand.position + EVENTS_MAX)
+            if until <= stand.position:
+                return stand, 0
             touched = await self._touched(connection, stand.position, until)
             with _folder(self._scratch) as folder:
                 batch = Batch(folder, msgspec.structs.replace(stand, position=until))
                 for org_id, mine in touched.items():
                     await self._gather(connection, file, batch, org_id, mine)
-                batch.organizations = await _directory(connection)
+                batch.dimensions = await _dimensions(connection)
                 await self._check(found)
                 written = await self._in_thread(file.write, batch)
         return batch.stand, written
@@ -200,7 +211,7 @@ class Refresher:
                     writing = loop.run_in_executor(self._writing, _write_page, file, batch)
             if writing is not None:
                 total += await writing
-            batch = Batch(self._scratch / "nothing", stand, fresh=True, organizations=await _directory(connection))
+            batch = Batch(self._scratch / "nothing", stand, fresh=True, dimensions=await _dimensions(connection))
             await self._check(found)
             await self._in_thread(file.write, batch)
         log.info(
@@ -217,6 +228,11 @@ class Refresher:
             await _copy(connection, batch.path("tools"), changes.TOOLS_OF, org_id, llms)
             await _copy(connection, batch.path("prompts"), changes.PROMPTS_OF, org_id, llms)
         return llms
+
+
+async def is_empty(pool: Pool) -> bool:
+    """Whether the read model has no session at all."""
+    return not await pool.fetchval("SELECT EXISTS (SELECT FROM crewkit.session)")
 
 
 def is_current(found: Standing | None, stand: Stand | None) -> bool:
@@ -264,7 +280,19 @@ async def _copy(connection: Connection, path: Path, sql: str, *values: Any) -> N
         await connection.copy_from_query(sql, *values, output=file, format="csv")
 
 
-async def _directory(connection: Connection) -> list[dict[str, Any]]:
-    if await connection.fetchval("SELECT to_regclass('crewkit.organization')") is None:
-        return []
-    return [dict(record) for record in await connection.fetch(_DIRECTORY)]
+async def _passed(connection: Connection, position: int) -> int:
+    """What every read model that rows are made of has passed, as far as each has run at all."""
+    others = await connection.fetchval(_OTHERS, list(OTHERS))
+    return position if others is None else min(position, others)
+
+
+async def _dimensions(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Small tables, read whole; those of read models that have not run yet are left as they are."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for table, source, sql in (
+        ("dim_organization", "organization", _DIRECTORY),
+        ("dim_discount", "contract_discount", _DISCOUNTS),
+    ):
+        if await connection.fetchval("SELECT to_regclass($1)", f"crewkit.{source}") is not None:
+            found[table] = [dict(record) for record in await connection.fetch(sql)]
+    return found

@@ -97,10 +97,16 @@ def usage(org_id: UUID, scope: Scope) -> Where:
 
 
 def rows(cursor: Cursor, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
-    """The rows a query answers, by column name."""
+    """The rows a query answers, by column name; times say that they are UTC."""
     found = cursor.execute(sql, list(values))
     names = [column[0] for column in found.description]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return [
+        {
+            name: value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+            for name, value in zip(names, row, strict=True)
+        }
+        for row in found.fetchall()
+    ]
 
 
 def one(cursor: Cursor, sql: str, values: Sequence[Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def series(cursor: Cursor, org_id: UUID, params: SeriesParams) -> dict[str, Any]
     )
     by_start: dict[Any, dict[str, Any]] = {}
     for row in (*begun, *spent):
-        by_start.setdefault(row.pop("start_at"), {}).update(row)
+        by_start.setdefault(utc(row.pop("start_at")), {}).update(row)
     return {
         "period": params.length,
         "time_zone": params.zone,

@@ -75,6 +75,7 @@ _SOURCES = _columns(
     ("transcript_usd_micros", "BIGINT", "the agent's own newest total, micro-USD"),
     ("priced_usd_micros", "BIGINT", "our price table times the tokens, micro-USD"),
     ("unpriced_calls", "BIGINT", "calls without a price of ours"),
+    ("price_versions", "VARCHAR", "price tables used, separated by commas"),
 )
 
 FACT_SESSION = Table(
@@ -312,6 +313,7 @@ DIM_MODEL = Table(
     ("model",),
     _columns(
         ("model", "VARCHAR", "model, as the agent names it"),
+        ("vendor", "VARCHAR", "who makes it, as far as its name tells"),
         ("price_name", "VARCHAR", "name in the price table; NULL: no price is known"),
         ("price_version", "VARCHAR", "price table"),
         ("input_pico_usd", "BIGINT", "list price of an input token, pico-USD"),
@@ -319,6 +321,19 @@ DIM_MODEL = Table(
         ("cache_read_pico_usd", "BIGINT", "list price of a token read from the cache, pico-USD"),
         ("cache_write_5m_pico_usd", "BIGINT", "list price of a token cached for 5 minutes, pico-USD"),
         ("cache_write_1h_pico_usd", "BIGINT", "list price of a token cached for an hour, pico-USD"),
+    ),
+)
+DIM_DISCOUNT = Table(
+    "dim_discount",
+    "Discounts that organizations have agreed with vendors",
+    ("org_id", "discount_id"),
+    _columns(
+        _ORG,
+        ("discount_id", "UUID", "discount"),
+        ("pattern", "VARCHAR", "what it is for: vendor/model, with * for any text"),
+        ("basis_points", "BIGINT", "hundredths of a percent off the cost"),
+        ("valid_from", "DATE", "first day (UTC) it holds"),
+        ("valid_until", "DATE", "first day (UTC) it no longer holds; NULL: it holds on"),
     ),
 )
 
@@ -332,5 +347,6 @@ TABLES = (
     AGG_USAGE,
     DIM_ORGANIZATION,
     DIM_MODEL,
+    DIM_DISCOUNT,
 )
 BY_NAME = {table.name: table for table in TABLES}

@@ -1,0 +1,1 @@
+"""What an organization has agreed with vendors about prices."""

@@ -1,0 +1,263 @@
+"""Where the money goes: by model, place, subagent and tool; what the cache saves and loses; what has no price."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from domain.contracts.decide import BASIS_POINTS_MAX, Discount, basis_points_of
+from domain.pricing import micro_usd
+from projections.analytics.kpis import USAGE_KPIS, expressions
+from projections.analytics.questions import base
+from projections.analytics.questions.base import Cursor, Question, Scope, Where
+from projections.analytics.schema import CALL_COST
+
+PARTS_MAX = 100  # rows of each table of the breakdown
+TOOLS_MAX = 200
+
+# Upper bounds of the histogram's buckets, micro-USD; what costs more is in a last one without a bound.
+BOUNDS = (0, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 25_000_000,
+          50_000_000, 100_000_000)  # fmt: skip
+
+
+class BreakdownParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows."""
+
+    scope: Scope = Scope()
+
+
+def breakdown(cursor: Cursor, org_id: UUID, params: BreakdownParams) -> dict[str, Any]:
+    """The cost of a range, taken apart every way the facts allow without looking at single calls."""
+    where = base.usage(org_id, params.scope)
+    return {
+        "total": base.one(cursor, f"SELECT {expressions(USAGE_KPIS)} FROM agg_usage WHERE {where.sql}", where.values),  # noqa: S608
+        "by_model": _by(cursor, where, "model"),
+        **contract(cursor, org_id, where),
+        "by_agent": _by(cursor, where, "agent"),
+        "by_subagent": _by(cursor, where, "agent_type", "agent_id IS NOT NULL"),
+        "by_repo": _by(cursor, where, "repo"),
+        "by_branch": _by(cursor, where, "repo, branch", "branch IS NOT NULL"),
+        "pull_requests": pull_requests(cursor, org_id, params.scope),
+        "cache": cache(cursor, where),
+        "unpriced": unpriced(cursor, where),
+        "price_versions": [
+            row["price_version"]
+            for row in base.rows(
+                cursor,
+                f"SELECT DISTINCT price_version FROM agg_usage WHERE {where.sql}"  # noqa: S608
+                " AND price_version IS NOT NULL ORDER BY price_version",
+                where.values,
+            )
+        ],
+    }
+
+
+def _by(cursor: Cursor, where: Where, columns: str, also: str = "kind = 'call'") -> list[dict[str, Any]]:
+    """Usage KPIs per value of `columns`, the most expensive first."""
+    return base.rows(
+        cursor,
+        f"SELECT {columns}, {expressions(USAGE_KPIS)} FROM agg_usage WHERE {where.sql} AND {also}"  # noqa: S608
+        f" GROUP BY {columns} ORDER BY total_cost_usd_micros DESC, {columns} LIMIT {PARTS_MAX}",
+        where.values,
+    )
+
+
+def contract(cursor: Cursor, org_id: UUID, where: Where) -> dict[str, Any]:
+    """The cost after the discounts of the organization's contracts, rounded once, and what each discount took off."""
+    agreed = [
+        Discount(**row)
+        for row in base.rows(
+            cursor,
+            "SELECT discount_id, pattern, basis_points, valid_from, valid_until FROM dim_discount WHERE org_id = ?",
+            [org_id],
+        )
+    ]
+    total = off = 0
+    for row in base.rows(
+        cursor,
+        "SELECT model, CAST(slot_at AS DATE) AS day, sum(cost_pico_usd) AS cost FROM agg_usage"  # noqa: S608
+        f" WHERE {where.sql} AND cost_pico_usd IS NOT NULL GROUP BY model, day",
+        where.values,
+    ):
+        total += row["cost"] * BASIS_POINTS_MAX
+        if agreed:
+            off += row["cost"] * basis_points_of(agreed, row["model"], row["day"])
+    rounded = micro_usd((total - off) // BASIS_POINTS_MAX) or 0
+    return {
+        "contract_cost_usd_micros": rounded,
+        "discount_usd_micros": (micro_usd(total // BASIS_POINTS_MAX) or 0) - rounded,
+    }
+
+
+def pull_requests(cursor: Cursor, org_id: UUID, scope: Scope) -> dict[str, Any]:
+    """Sessions that opened pull requests, and what those sessions cost."""
+    where = base.sessions(org_id, scope)
+    return base.one(
+        cursor,
+        "SELECT count(*) AS sessions, coalesce(sum(pull_requests), 0)::BIGINT AS pull_requests,"  # noqa: S608
+        " coalesce(sum(cost_usd_micros), 0)::BIGINT AS cost_usd_micros,"
+        " round(sum(cost_usd_micros) / nullif(sum(pull_requests), 0))::BIGINT AS cost_per_pull_request_usd_micros"
+        f" FROM fact_session WHERE {where.sql} AND pull_requests > 0",
+        where.values,
+    )
+
+
+def cache(cursor: Cursor, where: Where) -> dict[str, Any]:
+    """What the prompt cache did, at today's list prices: money it saved, and what calls that found it cold wrote anew."""
+    dearer = "m.input_pico_usd - m.cache_read_pico_usd"
+    lost = (
+        "sum(u.{0}_write_5m_tokens * (m.cache_write_5m_pico_usd - m.cache_read_pico_usd)"
+        " + u.{0}_write_1h_tokens * (m.cache_write_1h_pico_usd - m.cache_read_pico_usd))"
+    )
+    return base.one(
+        cursor,
+        "SELECT sum(cache_read_tokens)::DOUBLE"  # noqa: S608
+        " / nullif(sum(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0) AS hit_rate,"
+        f" micro_usd(coalesce(sum(u.cache_read_tokens * ({dearer})), 0)) AS saved_usd_micros,"
+        " coalesce(sum(cold_calls), 0)::BIGINT AS cold_calls,"
+        f" micro_usd(coalesce({lost.format('cold')}, 0)) AS cold_usd_micros,"
+        " coalesce(sum(switch_calls), 0)::BIGINT AS switch_calls,"
+        f" micro_usd(coalesce({lost.format('switch')}, 0)) AS switch_usd_micros"
+        f" FROM (SELECT * FROM agg_usage WHERE {where.sql}) u LEFT JOIN dim_model m USING (model)",
+        where.values,
+    )
+
+
+def unpriced(cursor: Cursor, where: Where) -> list[dict[str, Any]]:
+    """Models with calls that have no price of ours."""
+    return base.rows(
+        cursor,
+        "SELECT model, sum(unpriced_calls)::BIGINT AS calls, sum(uncosted_calls)::BIGINT AS uncosted_calls"  # noqa: S608
+        f" FROM agg_usage WHERE {where.sql} AND unpriced_calls > 0 GROUP BY model ORDER BY calls DESC, model LIMIT {PARTS_MAX}",
+        where.values,
+    )
+
+
+class ToolParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows."""
+
+    scope: Scope = Scope()
+
+
+def by_tool(cursor: Cursor, org_id: UUID, params: ToolParams) -> dict[str, Any]:
+    """Tool calls, and the cost of the model calls that asked for them, shared evenly among the tools one call asked for."""
+    scope = msgspec.structs.replace(params.scope, model=None)
+    where = Where("t.org_id = ?", [org_id])
+    if scope.since is not None:
+        where = where.plus("t.called_at >= ?", base.utc(scope.since))
+    if scope.until is not None:
+        where = where.plus("t.called_at < ?", base.utc(scope.until))
+    for name in ("person_id", "agent", "project", "repo", "branch"):
+        if (wanted := getattr(scope, name)) is not None:
+            where = where.plus(f"l.{name} = ?", wanted)
+    found = base.rows(
+        cursor,
+        f"""
+        WITH told AS (
+            SELECT t.org_id, t.llm_session_id, coalesce(t.name, '(not named)') AS tool, t.mcp_server, t.status, t.duration_ms,
+                   t.request_id, count(*) OVER (PARTITION BY t.org_id, t.request_id) AS sharing
+              FROM fact_tool_call t JOIN fact_llm_session l USING (org_id, llm_session_id)
+             WHERE {where.sql} AND t.stand_in = l.tools_stand_in
+        ),
+        asked AS (
+            SELECT c.request_id, max({CALL_COST}) AS cost_pico_usd
+              FROM fact_llm_call c JOIN fact_llm_session l USING (org_id, llm_session_id)
+             WHERE c.org_id = ? AND c.counts AND c.request_id IN (SELECT request_id FROM told)
+             GROUP BY c.request_id
+        )
+        SELECT tool, mcp_server, count(*) AS calls,
+               count(*) FILTER (WHERE status = 'failed') AS failed,
+               count(*) FILTER (WHERE status = 'denied') AS denied,
+               coalesce(sum(duration_ms), 0)::BIGINT AS duration_ms,
+               coalesce(round(sum(cost_pico_usd / sharing) / 1e6), 0)::BIGINT AS cost_usd_micros,
+               count(*) FILTER (WHERE cost_pico_usd IS NULL) AS uncosted_calls
+          FROM told LEFT JOIN asked USING (request_id)
+         GROUP BY tool, mcp_server ORDER BY cost_usd_micros DESC, calls DESC, tool LIMIT {TOOLS_MAX}
+        """,  # noqa: S608
+        [*where.values, org_id],
+    )
+    servers: dict[str, dict[str, Any]] = {}
+    for row in found:
+        if (server := row["mcp_server"]) is not None:
+            sums = servers.setdefault(server, {"mcp_server": server, "calls": 0, "failed": 0, "cost_usd_micros": 0})
+            for name in ("calls", "failed", "cost_usd_micros"):
+                sums[name] += row[name]
+    return {"tools": found, "mcp_servers": sorted(servers.values(), key=lambda row: -row["cost_usd_micros"])}
+
+
+class SubagentParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows."""
+
+    scope: Scope = Scope()
+
+
+def by_subagent(cursor: Cursor, org_id: UUID, params: SubagentParams) -> dict[str, Any]:
+    """Usage per kind of subagent, and that of the main threads."""
+    where = base.usage(org_id, params.scope)
+    return {
+        "subagents": base.rows(
+            cursor,
+            "SELECT coalesce(agent_type, '(not named)') AS subagent,"  # noqa: S608
+            f" count(DISTINCT llm_session_id || ' ' || agent_id) AS runs, {expressions(USAGE_KPIS)}"
+            f" FROM agg_usage WHERE {where.sql} AND agent_id IS NOT NULL"
+            f" GROUP BY subagent ORDER BY total_cost_usd_micros DESC, subagent LIMIT {PARTS_MAX}",
+            where.values,
+        ),
+        "main": base.one(
+            cursor,
+            f"SELECT {expressions(USAGE_KPIS)} FROM agg_usage WHERE {where.sql} AND agent_id IS NULL",  # noqa: S608
+            where.values,
+        ),
+    }
+
+
+class HistogramParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows."""
+
+    scope: Scope = Scope()
+
+
+def histogram(cursor: Cursor, org_id: UUID, params: HistogramParams) -> dict[str, Any]:
+    """Sessions by what they cost."""
+    where = base.sessions(org_id, params.scope)
+    found = {
+        row["bucket"]: row
+        for row in base.rows(
+            cursor,
+            "SELECT len(list_filter(?::BIGINT[], lambda x: cost_usd_micros > x)) AS bucket, count(*) AS sessions,"  # noqa: S608
+            f" sum(cost_usd_micros)::BIGINT AS cost_usd_micros FROM fact_session WHERE {where.sql}"
+            " AND cost_usd_micros IS NOT NULL GROUP BY bucket",
+            [list(BOUNDS), *where.values],
+        )
+    }
+    empty = {"sessions": 0, "cost_usd_micros": 0}
+    shares = base.one(
+        cursor,
+        "SELECT count(*) FILTER (WHERE cost_usd_micros IS NULL) AS without_cost,"  # noqa: S608
+        " quantile_disc(cost_usd_micros, 0.5) AS p50_usd_micros, quantile_disc(cost_usd_micros, 0.9) AS p90_usd_micros,"
+        " quantile_disc(cost_usd_micros, 0.99) AS p99_usd_micros, max(cost_usd_micros) AS max_usd_micros"
+        f" FROM fact_session WHERE {where.sql}",
+        where.values,
+    )
+    lows = (None, *BOUNDS)
+    highs = (*BOUNDS, None)
+    return {
+        "buckets": [
+            {
+                "above_usd_micros": low,
+                "up_to_usd_micros": high,
+                "sessions": found.get(n, empty)["sessions"],
+                "cost_usd_micros": found.get(n, empty)["cost_usd_micros"],
+            }
+            for n, (low, high) in enumerate(zip(lows, highs, strict=True))
+        ],
+        **shares,
+    }
+
+
+BREAKDOWN = Question("cost-breakdown", BreakdownParams, breakdown)
+BY_TOOL = Question("cost-by-tool", ToolParams, by_tool)
+BY_SUBAGENT = Question("cost-by-subagent", SubagentParams, by_subagent)
+HISTOGRAM = Question("cost-histogram", HistogramParams, histogram)
