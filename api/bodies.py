@@ -21,6 +21,11 @@ def content_type(request: Request[Any, Any, Any]) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def is_empty(request: Request[Any, Any, Any]) -> bool:
+    """Whether the caller sends no body at all."""
+    return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
+
+
 async def read_body(request: Request[Any, Any, Any]) -> bytes:
     """The body, unzipped where `Content-Encoding` says so.
 

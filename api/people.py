@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
+from typing import Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,7 +21,6 @@ from projections.users import Standing
 KNOWN_TTL_S = 5.0  # an ended login works no longer than this where no notice of it arrived
 ENDED_TTL_S = 3600.0  # by then the read model knows
 CACHED_MAX = 10_000
-NAMELESS = "\x00"  # no organization is called so
 COOKIE = "crewkit_session"  # holds an access token; HttpOnly, SameSite=Lax
 BROWSER_COOKIE = "crewkit_browser"  # a random id: knows a browser again, and binds its CSRF token before a login
 CSRF_HEADER = "x-csrf-token"
@@ -33,11 +34,45 @@ class SignedIn(msgspec.Struct, frozen=True):
     platform_role: str
 
 
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 StandingLookup = Callable[[UUID, UUID, UUID], Awaitable[Standing]]
 MembershipLookup = Callable[[str, UUID], Awaitable[Membership | None]]
 MembershipsLookup = Callable[[UUID], Awaitable[list[Membership]]]
+
+
+class Remembered(Generic[K, V]):
+    """Answers by key, each for `ttl_s`.  However many ask at once for what is too old, one question goes out."""
+
+    def __init__(self, ask: Callable[[K], Awaitable[V]], ttl_s: float, clock: Callable[[], float]) -> None:
+        self._ask = ask
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._known: OrderedDict[K, tuple[float, V]] = OrderedDict()
+        self._asking: dict[K, asyncio.Task[V]] = {}
+
+    async def get(self, key: K) -> V:
+        """The answer, at most `ttl_s` old."""
+        known = self._known.get(key)
+        if known is not None and known[0] > self._clock():
+            return known[1]
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.create_task(self._learn(key))
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await asyncio.shield(asking)
+
+    def clear(self) -> None:
+        """Ask again for every key, also where an answer is on its way."""
+        self._known.clear()
+        self._asking.clear()
+
+    async def _learn(self, key: K) -> V:
+        until = self._clock() + self._ttl_s
+        value = await self._ask(key)
+        if self._asking.get(key) is asyncio.current_task():  # not cleared meanwhile
+            _remember(self._known, key, (until, value))
+        return value
 
 
 class People:
@@ -53,12 +88,12 @@ class People:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens = tokens
-        self._standing = standing
-        self._membership = membership
-        self._memberships = memberships
         self._clock = clock
-        self._standings: OrderedDict[UUID, tuple[float, Standing]] = OrderedDict()
-        self._members: OrderedDict[tuple[str, UUID], tuple[float, Membership | None]] = OrderedDict()
+        self._standings = Remembered[tuple[UUID, UUID, UUID], Standing](lambda key: standing(*key), KNOWN_TTL_S, clock)
+        self._members = Remembered[tuple[str, UUID], Membership | None](
+            lambda key: membership(*key), KNOWN_TTL_S, clock
+        )
+        self._only = Remembered[UUID, Membership | None](partial(_only_one, memberships), KNOWN_TTL_S, clock)
         self._ended: OrderedDict[UUID, float] = OrderedDict()
 
     async def who(self, text: str) -> SignedIn:
@@ -71,35 +106,19 @@ class People:
             claims = await self._tokens.check(text)
         except BadTokenError as error:
             raise invalid_token() from error
-        now = self._clock()
-        cached = self._standings.get(claims.jti)
-        if cached is None or cached[0] <= now:
-            found = await self._standing(claims.user_id, claims.family_id, claims.jti)
-            cached = (now + KNOWN_TTL_S, found)
-            _remember(self._standings, claims.jti, cached)
+        found = await self._standings.get((claims.user_id, claims.family_id, claims.jti))
         # After the lookup: a notice may have come while we asked.
-        if cached[1].refused or self._ended.get(claims.family_id, 0.0) > self._clock():
+        if found.refused or self._ended.get(claims.family_id, 0.0) > self._clock():
             raise invalid_token()
-        return SignedIn(claims, cached[1].platform_role or claims.platform_role)
+        return SignedIn(claims, found.platform_role or claims.platform_role)
 
     async def member(self, organization: str, user_id: UUID) -> Membership | None:
         """What the user is in the organization of that slug or id; None: nothing."""
-        key, now = (organization, user_id), self._clock()
-        cached = self._members.get(key)
-        if cached is None or cached[0] <= now:
-            cached = (now + KNOWN_TTL_S, await self._membership(organization, user_id))
-            _remember(self._members, key, cached)
-        return cached[1]
+        return await self._members.get((organization, user_id))
 
     async def only_member(self, user_id: UUID) -> Membership | None:
         """What the user is where no organization is named: their only membership; None where they have none or several."""
-        key, now = (NAMELESS, user_id), self._clock()
-        cached = self._members.get(key)
-        if cached is None or cached[0] <= now:
-            every = await self._memberships(user_id)
-            cached = (now + KNOWN_TTL_S, every[0] if len(every) == 1 else None)
-            _remember(self._members, key, cached)
-        return cached[1]
+        return await self._only.get(user_id)
 
     def end(self, family_id: UUID) -> None:
         """Refuse the login's tokens from now on, whatever the read model says while it catches up."""
@@ -109,6 +128,12 @@ class People:
         """Ask again for everybody."""
         self._standings.clear()
         self._members.clear()
+        self._only.clear()
+
+
+async def _only_one(memberships: MembershipsLookup, user_id: UUID) -> Membership | None:
+    every = await memberships(user_id)
+    return every[0] if len(every) == 1 else None
 
 
 def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:

@@ -11,7 +11,7 @@ from litestar import Request, Response, Router, delete, get, post
 
 from api.answers import body_of, json_answer
 from api.auth import claims_of, principal_of
-from api.bodies import read_json
+from api.bodies import is_empty, read_json
 from api.errors import ApiError
 from api.services import services_of
 from api.visits import A, pair_answer
@@ -52,8 +52,7 @@ async def rotated(request: Request[Any, Any, Any], token: str) -> Response[Token
 @post(f"{A}/revoke", status_code=204, summary="End a login", operation_class=body_of(Revocation))
 async def revoke(request: Request[Any, Any, Any]) -> Response[None]:
     """The login of the token that asks, or, with `token`, the login of a refresh token of the same user."""
-    empty = request.headers.get("content-length", "0") == "0"
-    body = Revocation() if empty else await read_json(request, _revocation)
+    body = Revocation() if is_empty(request) else await read_json(request, _revocation)
     if body.token is None:
         return await _end(request)
     family_id = refresh_family_of(body.token)

@@ -13,8 +13,9 @@ from api.answers import body_of, json_answer
 from api.auth import claims_of, principal_of
 from api.bodies import read_json
 from api.erasure import eraser_of
-from api.errors import ApiError, bad_cursor, unavailable
+from api.errors import ApiError, bad_cursor, not_found, unavailable
 from api.fresh import wait_until_fresh
+from api.people import COOKIE, CSRF_HEADER, csrf_token
 from api.services import services_of
 from commands.bus import Principal
 from commands.erasure import erase_user
@@ -89,16 +90,23 @@ async def view_of(request: Request[Any, Any, Any], row: UserRow) -> UserView:
 
 @get(f"{A}/me", summary="The signed-in user")
 async def me(request: Request[Any, Any, Any]) -> Response[UserView]:
-    """Name and address are opened for their owner."""
+    """Name and address are opened for their owner.
+
+    To a browser that is signed in by cookie, `X-CSRF-Token` tells what its other requests must repeat.
+    """
     await wait_until_fresh(request, PROJECTION.name)
-    row = await queries.user(services_of(request).pool, user_id_of(principal_of(request)))
+    services, user_id = services_of(request), user_id_of(principal_of(request))
+    row = await queries.user(services.pool, user_id) or await queries.user_now(services.store, user_id)
     if row is None:
-        raise unavailable("the read model has not heard of this user yet")
-    return json_answer(await view_of(request, row))
+        raise not_found("user")
+    answer = json_answer(await view_of(request, row), headers={"Cache-Control": "no-store"})
+    if COOKIE in request.cookies:
+        answer.headers[CSRF_HEADER] = csrf_token(services.person_secret, str(claims_of(request).family_id))
+    return answer
 
 
-@patch(f"{A}/me", status_code=204, summary="Change one's profile", operation_class=body_of(ProfileChange))
-async def update(request: Request[Any, Any, Any]) -> Response[None]:
+@patch(f"{A}/me", summary="Change one's profile", operation_class=body_of(ProfileChange))
+async def update(request: Request[Any, Any, Any]) -> Response[UserView]:
     """What is not given stays as it is."""
     body = await read_json(request, _change)
     services, principal = services_of(request), principal_of(request)
@@ -110,11 +118,11 @@ async def update(request: Request[Any, Any, Any]) -> Response[None]:
         timezone=body.timezone,
         meta=principal.meta(),
     )
-    return _done(position)
+    return await _changed(request, position)
 
 
-@post(f"{A}/complete_profile", status_code=204, summary="Finish the first steps", operation_class=body_of(FirstProfile))
-async def complete(request: Request[Any, Any, Any]) -> Response[None]:
+@post(f"{A}/complete_profile", status_code=200, summary="Finish the first steps", operation_class=body_of(FirstProfile))
+async def complete(request: Request[Any, Any, Any]) -> Response[UserView]:
     """A new user tells their name."""
     body = await read_json(request, _first)
     services, principal = services_of(request), principal_of(request)
@@ -126,7 +134,15 @@ async def complete(request: Request[Any, Any, Any]) -> Response[None]:
         timezone=body.timezone,
         meta=principal.meta(),
     )
-    return _done(position)
+    return await _changed(request, position)
+
+
+async def _changed(request: Request[Any, Any, Any], position: int | None) -> Response[UserView]:
+    """The account as its own events tell it, so that what was just changed is there."""
+    row = await queries.user_now(services_of(request).store, user_id_of(principal_of(request)))
+    if row is None:
+        raise not_found("user")
+    return json_answer(await view_of(request, row), position=position)
 
 
 @delete(f"{A}/me", status_code=204, summary="Close one's account")

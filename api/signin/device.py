@@ -10,7 +10,7 @@ from litestar import Request, Response, post
 
 from api.answers import body_of, json_answer
 from api.auth import principal_of
-from api.bodies import content_type, read_body, read_json
+from api.bodies import content_type, is_empty, read_body, read_json
 from api.errors import ApiError, malformed, not_found
 from api.fresh import wait_until_fresh
 from api.services import services_of
@@ -43,7 +43,7 @@ async def _read(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[T
             return msgspec.convert(fields, kind, strict=False)
         except msgspec.ValidationError as error:
             raise malformed(error) from error
-    if request.headers.get("content-length") == "0":
+    if is_empty(request):
         return kind()
     return await read_json(request, decoder)
 

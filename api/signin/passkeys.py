@@ -11,7 +11,7 @@ from litestar.params import FromPath
 
 from api.answers import body_of, json_answer
 from api.auth import principal_of
-from api.bodies import read_json
+from api.bodies import is_empty, read_json
 from api.fresh import wait_until_fresh
 from api.services import services_of
 from api.users import user_id_of
@@ -50,8 +50,7 @@ def _told(challenge: Challenge, answer: str) -> Response[PasskeyChallenge]:
 )
 async def login_challenge(request: Request[Any, Any, Any]) -> Response[PasskeyChallenge]:
     """With `email`, the passkeys of that account are named; without, the authenticator offers those it knows for this site."""
-    empty = request.headers.get("content-length") == "0"
-    body = PasskeyChallengeRequest() if empty else await read_json(request, _request)
+    body = PasskeyChallengeRequest() if is_empty(request) else await read_json(request, _request)
     services, party = services_of(request), party_of(services_of(request).settings)
     async with level():
         account, user_id = await account_of(request, body.email) if body.email else (None, None)

@@ -9,8 +9,12 @@ import asyncpg
 import msgspec
 
 from domain.kernel import PLATFORM
+from domain.users.state import user_stream
 from eventstore.database import tenant
-from projections.users.tables import DeviceRow, LoginRow, PasskeyRow, UserRow
+from eventstore.port import EventStore
+from projections.past import rows_at
+from projections.users.fold import PROJECTION
+from projections.users.tables import USERS, DeviceRow, LoginRow, PasskeyRow, UserRow
 
 PASSKEYS_LISTED_MAX = 100
 
@@ -75,6 +79,12 @@ async def user(pool: asyncpg.Pool, user_id: UUID) -> UserRow | None:
     async with tenant(pool, PLATFORM) as connection:
         row = await connection.fetchrow(_USER, user_id)
     return UserRow(**row) if row else None
+
+
+async def user_now(store: EventStore, user_id: UUID) -> UserRow | None:
+    """One account as its own events tell it now, also where the read model has not heard of them."""
+    rows = await rows_at(store, PLATFORM, user_stream(user_id), PROJECTION)
+    return rows.get(USERS, (user_id,))
 
 
 async def user_of_email(pool: asyncpg.Pool, email_key: str) -> UUID | None:

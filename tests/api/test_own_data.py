@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from domain.erasure.decide import erasure_id_of, erasure_stream
 from domain.kernel import PLATFORM
 from eventstore.port import Meta
 from eventstore.proof import Signer
+from eventstore.sealing import load_or_create_master_key, person_secret
 from tests.api.house import House, Place, body, hook
 from tests.api.signing_in import bearer, carrying, join, logged_in, registered, signed_in
 from tests.api.test_data_exports import tools_of, written
@@ -112,14 +114,7 @@ async def test_closing_the_account_erases_its_user_everywhere(http: httpx.AsyncC
 
 
 def house_secret(house: House) -> bytes:
-    import hmac  # noqa: PLC0415
-    from pathlib import Path  # noqa: PLC0415
-
-    from api.app import PERSON_SECRET_LABEL  # noqa: PLC0415
-    from eventstore.sealing import load_or_create_master_key  # noqa: PLC0415
-
-    master = load_or_create_master_key(Path(house.settings.key_file or ""))
-    return hmac.digest(master, PERSON_SECRET_LABEL, "sha256")
+    return person_secret(load_or_create_master_key(Path(house.settings.key_file or "")))
 
 
 async def test_an_account_whose_closing_was_cut_off_is_closed_by_the_scheduler(

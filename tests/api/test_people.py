@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from api.people import COOKIE, csrf_token
+from api.people import COOKIE, Remembered, csrf_token
 from commands.tokens import make_signing_key, revoke_family, withdraw_signing_key
 from commands.tokens.keys import SigningKeys
 from domain.kernel import PLATFORM
@@ -151,6 +152,36 @@ async def test_requests_with_the_cookie_need_the_sessions_csrf_token(client: Any
     socket = {**cookie, "Host": "testserver"}
     assert knock(client, "/ws/x", {**socket, "Origin": "https://evil.example", "X-Organization": "default"}) == 403
     assert knock(client, "/ws/x", {**socket, "Origin": "https://testserver", "X-Organization": "default"}) == 101
+
+
+async def test_a_page_with_scripts_learns_its_csrf_token_from_its_own_account(client: Any, house: House) -> None:
+    pair = await signed_in(house)
+    told = await client.get("/api/v1/auth/me", headers={"Cookie": f"{COOKIE}={pair.access_token}"})
+    assert told.headers["x-csrf-token"] == csrf_token(client.app.state.services.person_secret, str(pair.family_id))
+    assert "x-csrf-token" not in (await client.get("/api/v1/auth/me", headers=bearer(pair))).headers
+
+
+async def test_however_many_ask_at_once_one_question_goes_out() -> None:
+    asked, told, now = list[str](), asyncio.Event(), [0.0]
+
+    async def ask(key: str) -> int:
+        asked.append(key)
+        await told.wait()
+        return len(asked)
+
+    known = Remembered[str, int](ask, 5.0, lambda: now[0])
+    waiting = [asyncio.create_task(known.get("a")) for _ in range(10)]
+    await asyncio.sleep(0)
+    known.clear()
+    later = asyncio.create_task(known.get("a"))
+    await asyncio.sleep(0)
+    told.set()
+    assert await asyncio.gather(*waiting) == [2] * 10
+    assert await later == 2
+    assert asked == ["a", "a"], "what was asked before clearing is not remembered after it"
+    assert await known.get("a") == 2
+    now[0] = 5.0
+    assert await known.get("a") == 3
 
 
 async def test_deeds_are_attributed_to_the_user(client: Any, app: Any, house: House) -> None:

@@ -43,8 +43,9 @@ async def test_from_registration_to_the_own_profile(http: Any, house: House) -> 
     )
     assert me["platform_role"] == "org_user"
     whole = {"name": "Ada L.", "locale": "en-GB", "timezone": "Europe/London"}
-    assert (await http.post(f"{A}/complete_profile", headers=carrying(pair), json=whole)).status_code == 204
+    assert (await http.post(f"{A}/complete_profile", headers=carrying(pair), json=whole)).json()["profile_completed"]
     done = await http.patch(f"{A}/me", headers=carrying(pair), json={"name": "Ada Lovelace"})
+    assert done.json()["name"] == "Ada Lovelace", "before any read model has heard of it"
     await house.project()
     after = carrying(pair) | {"Crewkit-After": done.headers["crewkit-position"]}
     me = (await http.get(f"{A}/me", headers=after)).json()
