@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -20,9 +21,11 @@ from api.services import services_of
 from commands.bus import Principal
 from commands.erasure import erase_user
 from commands.members import remove_member
+from commands.sessions.facts import person_id_of
 from commands.users import accounts
 from domain.kernel import PLATFORM, tag_of
 from domain.users.events import UserLoggedIn, UserLoginFailed, UserRegistered
+from eventstore.erasure import organizations_that_know
 from eventstore.sealing import unboxed
 from projections import members
 from projections.users import PROJECTION, queries
@@ -177,14 +180,21 @@ async def close(request: Request[Any, Any, Any]) -> Response[None]:
 
 
 async def traces_of(request: Request[Any, Any, Any], user_id: UUID) -> tuple[list[str], list[UUID]]:
-    """By which addresses, and in which organizations, the user may have left something."""
+    """By which addresses, and in which organizations, the user may have left something.
+
+    An address counts only once its holder has proven that it is theirs: it stands for what others told about it.
+    """
     services = services_of(request)
     row = await queries.user(services.pool, user_id)
     if row is None:
         raise unavailable("the read model has not heard of this user yet")
-    boxes = [(_EMAIL_TAG, unboxed(row.email_box))] if row.email_box else []
-    texts = await services.keyring.open_many(PLATFORM, boxes)
-    return [text for text in texts if text], await members.organizations_ever(services.pool, user_id)
+    boxes = [(_EMAIL_TAG, unboxed(row.email_box))] if row.email_box and row.verified else []
+    emails = [text for text in await services.keyring.open_many(PLATFORM, boxes) if text]
+    found = set(await members.organizations_ever(services.pool, user_id))
+    for email in emails:
+        told = partial(person_id_of, services.person_secret, email=email)
+        found.update(await organizations_that_know(services.pool, told))
+    return emails, sorted(found - {PLATFORM})
 
 
 @get(f"{A}/organizations", summary="One's organizations")

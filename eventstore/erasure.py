@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -16,6 +17,7 @@ ON CONFLICT (org_id, subject) DO UPDATE
        destroyed_at = coalesce(k.destroyed_at, excluded.destroyed_at)
 RETURNING k.fingerprint, k.destroyed_at
 """
+ORGANIZATIONS_AT_ONCE = 10_000
 _KNOWN = "SELECT EXISTS (SELECT FROM crewkit.subject_key WHERE org_id = $1 AND subject = $2)"
 
 
@@ -39,3 +41,17 @@ async def is_known(pool: Pool, org_id: UUID, subject: UUID) -> bool:
     """Whether anything was ever sealed for the subject (or it was erased)."""
     async with tenant(pool, org_id) as connection:
         return bool(await connection.fetchval(_KNOWN, org_id, subject))
+
+
+async def organizations_that_know(pool: Pool, person_in: Callable[[UUID], UUID]) -> list[UUID]:
+    """Every organization in which something was sealed for the person, whose id there `person_in` tells."""
+    found: list[UUID] = []
+    async with pool.acquire() as connection:
+        everywhere = [row[0] for row in await connection.fetch("SELECT crewkit.sealing_organizations()")]
+        for start in range(0, len(everywhere), ORGANIZATIONS_AT_ONCE):
+            orgs = everywhere[start : start + ORGANIZATIONS_AT_ONCE]
+            rows = await connection.fetch(
+                "SELECT org_id FROM crewkit.known_subjects($1, $2)", orgs, [person_in(org) for org in orgs]
+            )
+            found += [row["org_id"] for row in rows]
+    return found

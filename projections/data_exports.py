@@ -29,7 +29,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class DataExportRow(msgspec.Struct, kw_only=True):
-    """One export.  `status` is `requested`, `ready` or `expired`."""
+    """One export.  `status` is `requested`, `ready` or `expired`; `fetched_position` is that of the last download counted."""
 
     org_id: UUID
     export_id: UUID
@@ -41,6 +41,7 @@ class DataExportRow(msgspec.Struct, kw_only=True):
     events: int = 0
     stored_bytes: int = 0
     downloads: int = 0
+    fetched_position: int = 0
     completed_at: datetime | None = None
     expires_at: datetime | None = None
     expired_at: datetime | None = None
@@ -59,6 +60,7 @@ CREATE TABLE crewkit.data_export__g{g} (
     events bigint NOT NULL,
     stored_bytes bigint NOT NULL,
     downloads bigint NOT NULL,
+    fetched_position bigint NOT NULL,
     completed_at timestamptz,
     expires_at timestamptz,
     expired_at timestamptz,
@@ -76,7 +78,7 @@ def touches(recorded: Recorded) -> Iterable[tuple[Table[Any], Key]]:
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """Apply one event; twice changes nothing but the count of downloads, and no event is folded twice."""
+    """Apply one event; twice changes nothing."""
     event = recorded.event
     if isinstance(event, DataExportRequested):
         if rows.get(EXPORTS, (recorded.org_id, event.export_id)) is None:
@@ -89,7 +91,9 @@ def fold(rows: Rows, recorded: Recorded) -> None:
             row.status, row.events, row.stored_bytes = "ready", event.events, event.stored_bytes
             row.completed_at, row.expires_at = event.completed_at, event.expires_at
         case DataExportDownloaded():
-            row.downloads += 1
+            if recorded.position > row.fetched_position:
+                row.downloads += 1
+                row.fetched_position = recorded.position
         case DataExportExpired():
             row.status, row.expired_at = "expired", event.expired_at
         case _:
@@ -108,7 +112,7 @@ def _row(org_id: UUID, event: DataExportRequested) -> DataExportRow:
     )
 
 
-PROJECTION = Projection("data_exports", 1, tables=(EXPORTS,), ddl=DDL, touches=touches, fold=fold, reads=READS)
+PROJECTION = Projection("data_exports", 2, tables=(EXPORTS,), ddl=DDL, touches=touches, fold=fold, reads=READS)
 
 _COLUMNS = ", ".join(EXPORTS.columns)
 

@@ -25,13 +25,13 @@ async def join(house: House, place: Place, user_id: UUID, permission: str) -> No
     await house.project()
 
 
-async def signed_in(house: House, *, platform_role: str = "org_user") -> Pair:
-    """A new user with a login that just began."""
+async def signed_in(house: House, *, platform_role: str = "org_user", email: str | None = None) -> Pair:
+    """A new user with a login that just began, and an address that nobody verified."""
     tools, user_id = house.tools, uuid4()
     at = datetime.now(UTC)
     registered = UserRegistered(
         user_id=user_id,
-        email=Sealed(user_id, f"{user_id.hex}@example.com"),
+        email=Sealed(user_id, email or f"{user_id.hex}@example.com"),
         email_key=user_id.hex,
         platform_role=platform_role,
         registered_at=at,

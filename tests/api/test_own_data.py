@@ -102,7 +102,7 @@ async def test_closing_the_account_erases_its_user_everywhere(http: httpx.AsyncC
         if one.type == "erasure.certified.v1"
     ]
     assert answer.headers["crewkit-certificate"] == str(erasure_id_of(PLATFORM, me))
-    secret = house_secret(house)
+    secret = secret_of(house)
     wanted = {(PLATFORM, me)}
     for place in (house.ours, house.theirs):
         wanted |= {(place.org_id, me), (place.org_id, person_id_of(secret, place.org_id, MAIL))}
@@ -113,8 +113,46 @@ async def test_closing_the_account_erases_its_user_everywhere(http: httpx.AsyncC
     await house.project()
 
 
-def house_secret(house: House) -> bytes:
+def secret_of(house: House) -> bytes:
+    """What the application keys the ids of people with."""
     return person_secret(load_or_create_master_key(Path(house.settings.key_file or "")))
+
+
+async def test_an_organization_that_only_heard_of_the_address_is_one_of_them(
+    http: httpx.AsyncClient, house: House
+) -> None:
+    await registered(http, house, MAIL)
+    headers = carrying(await logged_in(http, MAIL))
+    events = [{"payload": hook("s", prompt="zqcanary speaks"), "id": "1", "user": {"email": MAIL, "name": "Zqcanary"}}]
+    path = f"{house.theirs.base}/observability/events"
+    await http.post(path, headers=house.theirs.headers(), content=body({"events": events}))
+    await house.project()
+    assert (await http.post("/api/v1/auth/me/export", headers=headers)).status_code == 202
+    await written(house)
+    assert (await http.delete("/api/v1/auth/me", headers=headers)).status_code == 204
+    await house.project()
+    assert dark(await tables(house)) == []
+
+
+async def test_an_address_that_nobody_proved_to_own_opens_and_erases_nothing(
+    http: httpx.AsyncClient, house: House
+) -> None:
+    """Somebody registers with Ada's address, to read or to destroy what others told about her."""
+    events = [{"payload": hook("s", prompt="zqcanary speaks"), "id": "1", "user": {"email": MAIL, "name": "Zqcanary"}}]
+    path = f"{house.ours.base}/observability/events"
+    await http.post(path, headers=house.ours.headers(), content=body({"events": events}))
+    await house.project()
+    thief = await signed_in(house, email=MAIL)
+    await house.project()
+    headers = bearer(thief)
+    asked = await http.post("/api/v1/auth/me/export", headers=headers)
+    assert asked.status_code == 202, asked.text
+    await written(house)
+    answer = await http.get(asked.headers["location"], headers=headers)
+    assert f"events/{house.ours.org_id}.jsonl" not in zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+    assert (await http.delete("/api/v1/auth/me", headers=headers)).status_code == 204
+    shown = await http.get(f"{house.ours.base}/events?type=hook.recorded.v1", headers=house.ours.headers())
+    assert "zqcanary speaks" in shown.text
 
 
 async def test_an_account_whose_closing_was_cut_off_is_closed_by_the_scheduler(
@@ -137,7 +175,7 @@ async def test_an_account_whose_closing_was_cut_off_is_closed_by_the_scheduler(
                 me,
                 emails=[MAIL],
                 organizations=[house.ours.org_id, house.theirs.org_id],
-                secret=house_secret(house),
+                secret=secret_of(house),
                 reason="subject_request",
                 meta=Meta(actor=f"user:{me}"),
             )
