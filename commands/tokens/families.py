@@ -73,10 +73,10 @@ async def load_user(store: EventStore, user_id: UUID) -> users.UserState:
 
 
 async def open_login(
-    tools: Tools, user_id: UUID, family_id: UUID, *, method: str, platform_role: str, meta: Meta
+    tools: Tools, user_id: UUID, family_id: UUID, *, method: str, platform_role: str, at: datetime, meta: Meta
 ) -> Pair:
-    """Begin a login: a new family, its first refresh token, and an access token."""
-    refresh, at = new_refresh_token(family_id), datetime.now(UTC)
+    """Begin a login: a new family, its first refresh token, and an access token.  `at` is when its making began."""
+    refresh = new_refresh_token(family_id)
     outcome = await transact(
         tools.store,
         PLATFORM,

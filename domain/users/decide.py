@@ -144,12 +144,15 @@ def log_in(
 ) -> list[Event]:
     """Note a login; a device not seen before is told to the user, except at their first login.
 
-    `passkey` is the passkey's id and what its authenticator counts now; `email` the opened address for the mail.
+    `passkey` is the passkey's id and what its authenticator counts now; `email` the opened address for the mail; `at` is when
+    the login began, before anything was checked.
 
     Raises:
-        InvalidCredentialsError: the account cannot sign in, or has no such passkey.
+        InvalidCredentialsError: the account cannot sign in, has no such passkey, or all logins were ended meanwhile.
     """
     user = active(state)
+    if user.signed_out_at is not None and at <= user.signed_out_at:
+        raise InvalidCredentialsError("cannot sign in with these credentials")
     events: list[Event] = []
     if passkey is not None:
         known = find_passkey(user, passkey[0])

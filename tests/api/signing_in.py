@@ -46,7 +46,13 @@ async def signed_in(house: House, *, platform_role: str = "org_user", email: str
         meta=Meta(),
     )
     return await open_login(
-        tools, user_id, uuid4(), method="password", platform_role=platform_role, meta=Meta(actor=f"user:{user_id}")
+        tools,
+        user_id,
+        uuid4(),
+        method="password",
+        platform_role=platform_role,
+        at=at,
+        meta=Meta(actor=f"user:{user_id}"),
     )
 
 

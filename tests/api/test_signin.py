@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 import httpx
 import msgspec
 import pytest
 
 from api.app import create_app
+from commands.users.accounts import set_password
+from commands.users.login import Visit, begin
+from commands.users.passwords import Hashing
 from domain.kernel import PLATFORM
+from domain.users.state import InvalidCredentialsError
 from eventstore.settings import Settings
 from tests.api.house import House, serving
 from tests.api.signing_in import AGENT, PASSWORD, carrying, logged_in, registered, told_in
@@ -204,6 +209,24 @@ async def test_of_a_hundred_clients_with_one_refresh_token_one_wins(http: Any, h
     rotated = await house.store.find(PLATFORM, type="refresh_token.rotated.v1")
     assert len(rotated) == 1
     assert len(await house.store.find(PLATFORM, type="refresh_token.reuse_detected.v1")) == 1
+
+
+async def test_a_crowd_signs_in_as_one_user_at_once(http: Any, house: House) -> None:
+    await registered(http, house, ADA)
+    first = await logged_in(http, ADA)
+    tools = house.tools
+    user_id = UUID(first["user_id"])
+    pairs = await asyncio.gather(*(begin(tools, user_id, Visit(), method="password") for _ in range(20)))
+    assert len({pair.family_id for pair in pairs}) == 20
+
+
+async def test_a_login_that_began_before_a_reset_ends_with_it(http: Any, house: House) -> None:
+    await registered(http, house, ADA)
+    user_id = UUID((await logged_in(http, ADA))["user_id"])
+    slow = Visit()
+    await set_password(house.tools, Hashing(), user_id, "another fine password", by="reset", visit=Visit())
+    with pytest.raises(InvalidCredentialsError):
+        await begin(house.tools, user_id, slow, method="password")
 
 
 async def test_logout_and_revocation_end_one_login(http: Any, house: House) -> None:

@@ -62,9 +62,9 @@ def passkey(number: int, count: int = 0) -> PasskeyRegistered:
     )
 
 
-def log_in(state: UserState, device: str = "laptop", **more: Any) -> list[Event]:
+def log_in(state: UserState, device: str = "laptop", at: datetime = AT, **more: Any) -> list[Event]:
     wish: dict[str, Any] = {"method": "password", "family_id": FAMILY, "ip": None, "user_agent": None, **more}
-    return decide.log_in(state, device=device, email=TEXT, at=AT, **wish)
+    return decide.log_in(state, device=device, email=TEXT, at=at, **wish)
 
 
 def test_the_link_of_the_mail_verifies_the_address_once() -> None:
@@ -91,6 +91,23 @@ def test_the_first_login_is_no_news_and_another_device_is() -> None:
     history = [REGISTERED, VERIFIED, first]
     assert [type(event) for event in log_in(given(*history))] == [UserLoggedIn]
     assert [type(event) for event in log_in(given(*history), "phone")] == [UserLoggedIn, NewDeviceLogin]
+
+
+def test_a_login_that_was_on_its_way_when_all_logins_ended_does_not_survive() -> None:
+    ended = UserSignInsEnded(user_id=USER, reason="password_reset", ended_at=AT)
+    with pytest.raises(InvalidCredentialsError):
+        log_in(given(REGISTERED, ended))
+    later = decide.log_in(
+        given(REGISTERED, ended),
+        method="password",
+        family_id=FAMILY,
+        device="d",
+        ip=None,
+        user_agent=None,
+        email=TEXT,
+        at=AT + timedelta(milliseconds=1),
+    )
+    assert len(later) == 1
 
 
 def test_devices_are_remembered_up_to_a_bound() -> None:
@@ -198,7 +215,7 @@ class UserMachine(RuleBasedStateMachine):
     @rule(device=st.sampled_from("abc"))
     def sign_in(self, device: str) -> None:
         could = self.can_sign_in()
-        assert self.wish(lambda state: log_in(state, device)) is could
+        assert self.wish(lambda state: log_in(state, device, AT + timedelta(hours=1))) is could
 
     @rule(number=st.integers(0, 4))
     def add_passkey(self, number: int) -> None:
