@@ -55,6 +55,14 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     assert missing == []
 
 
+def test_every_command_in_the_reference_can_be_called() -> None:
+    known = {name for name, _ in commands(cli)}
+    told = re.findall(r"^## `crewkit ([^`]+)`", page("cli.md"), re.MULTILINE)
+    assert len(told) > 20
+    words = [[word for word in one.split() if word.islower()] for one in told]
+    assert [one for one in words if not any(" ".join(one[:n]) in known for n in range(1, len(one) + 1))] == []
+
+
 def test_every_setting_is_in_the_reference_with_its_meaning() -> None:
     text = page("settings.md")
     schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]

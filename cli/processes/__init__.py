@@ -11,6 +11,7 @@ from cli.processes.reactions import reactions
 from cli.processes.run import migrate, prepare, serve, worker
 from cli.processes.status import status
 from cli.processes.up import down, up
+from cli.processes.users import signing_keys, users
 
 __all__ = [
     "doctor",
@@ -21,7 +22,9 @@ __all__ = [
     "reactions",
     "rebuild",
     "serve",
+    "signing_keys",
     "status",
     "up",
+    "users",
     "worker",
 ]
