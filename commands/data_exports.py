@@ -251,7 +251,8 @@ class _Writer:
         marks = [text for one in self._subjects[org_id] for text in (one.hex.encode(), str(one).encode())]
         lines, events, at = bytearray(), 0, after
         while at < self._until:
-            async with self._pool.acquire() as connection:
+            async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+                await connection.execute(load_sql("pin_reader"), str(org_id))
                 rows = await scan(connection, org_id, at, self._until, PAGE_EVENTS)
                 names = {
                     stream_id: Stream(kind, ident)

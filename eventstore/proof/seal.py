@@ -22,7 +22,7 @@ PAGE_EVENTS = 2_000
 _LAST = "SELECT number, size, sealed_at, public_key, note FROM crewkit.proof_checkpoint ORDER BY number DESC LIMIT 1"
 _PAGE = """
 SELECT position, org_id, stream_id, version, type, event_id, recorded_at, data, meta
-  FROM crewkit.event WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3
+  FROM crewkit.event WHERE position > $1 AND position <= $2 ORDER BY position
 """
 _ORGANIZATIONS = """
 SELECT DISTINCT ON (org_id) org_id, ordinal, events, peaks
@@ -118,7 +118,8 @@ async def _read(connection: Connection, size: int, until: int) -> _News:
     append, leaves, nodes, by_org = news.log.append, news.leaves, news.nodes, news.by_org
     at = size
     while at < until:
-        page = await connection.fetch(_PAGE, at, until, PAGE_EVENTS)
+        # Positions have no gaps, so the page's end is known: a limit would have some plans sort the whole backlog for each page.
+        page = await connection.fetch(_PAGE, at, min(at + PAGE_EVENTS, until))
         for position, org_id, stream_id, version, kind, event_id, recorded_at, data, meta in page:
             found = leaf_hash(
                 event_leaf(position, org_id, stream_id, version, kind, event_id, microseconds(recorded_at), data, meta)

@@ -167,3 +167,18 @@ async def test_an_export_is_written_while_it_is_read(http: httpx.AsyncClient, ho
         lines = [line async for line in answer.aiter_lines()]
     assert isinstance(read_line(lines[0].encode() + b"\n"), Head)
     assert any(isinstance(read_line(line.encode() + b"\n"), Skipped) for line in lines)
+
+
+async def test_a_new_key_goes_on_where_the_old_one_ended(client: AsyncTestClient[Any], house: House) -> None:
+    """Checkpoints of both keys stand in one export; who is asked to be trusted is the one who signed last."""
+    old = await sealed(house)
+    await happen(client, house.ours, 3)
+    async with house.store.pool.acquire() as connection:
+        new = Signer(b"n" * 32, old.public.name)
+        await seal(connection, new)
+    lines = await exported(client, house.ours)
+    report = checked(lines, new)
+    assert report.problems == []
+    assert report.fingerprints == sorted([old.public.fingerprint, new.public.fingerprint])
+    assert not checked(lines, old).ok
+    assert checked(await exported(client, house.ours, until=1), old).ok

@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 
+from eventstore.database import prepare_connection
+from eventstore.settings import load
 from tests.crash.truth import establish
+from tests.eventstore.proof_truth import establish as establish_proof
 from workers.local.instance import read_processes
+from workers.local.places import complete
 from workers.local.process import Identity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +41,7 @@ WRITERS = 4
 SESSIONS = 6
 BATCH_EVENTS = 10
 HOOK_CALLS = 300
-VICTIMS = ("api", "relay", "projector", "nats", "postgres")
+VICTIMS = ("api", "relay", "projector", "sealer", "nats", "postgres")
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
@@ -48,6 +53,7 @@ def env(service_folder: Path) -> Iterator[dict[str, str]]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("CREWKIT_", "CLAUDE"))}
     env = {**kept, "CREWKIT_DATA_DIR": str(home / "data"), "CREWKIT_HOME": str(home / "client"), "HOME": str(home)}
     env["CLAUDE_CONFIG_DIR"] = str(home / "claude")
+    env["CREWKIT_SEAL_EVERY_S"] = "0.5"
     run(env, "up", "--detach", "--port", "8600", "--next-free-port")
     yield env
     run(env, "down")
@@ -169,6 +175,7 @@ async def verify(env: dict[str, str], client: httpx.AsyncClient, told: list[str]
     assert len(truth.ids) == len(set(truth.ids)), "an event stands twice in the log"
     for table, folded in truth.folded.items():
         assert truth.stored[table] == folded, f"{table} differs from an independent fold"
+    assert await sealed(env) > 0
     numbers = [int(one.rsplit("-", 1)[1]) for one in told]
     assert len(truth.stored["prompt"]) == sum(1 for number in numbers if number % 4 == 0)
     assert len(truth.stored["tool_call"]) == len(
@@ -178,6 +185,16 @@ async def verify(env: dict[str, str], client: httpx.AsyncClient, told: list[str]
             if int(one.rsplit("-", 1)[1]) % 4
         }
     )
+
+
+async def sealed(env: dict[str, str]) -> int:
+    """Every checkpoint says the truth about the log; how many events they cover."""
+    connection = await asyncpg.connect(complete(load(env)).database_url)
+    await prepare_connection(connection)
+    try:
+        return await establish_proof(connection)
+    finally:
+        await connection.close()
 
 
 def kill_flusher(client_home: Path) -> bool:
