@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from cli.processes.users import create, signing_keys
+from cli.main import root
 from commands.bus import transact
 from commands.signin.devices import CODE_CLAIM
 from commands.tokens.keys import new_signing_key
@@ -66,23 +66,26 @@ def test_the_command_asks_for_nothing_it_was_told(
     monkeypatch.setenv("CREWKIT_DATABASE_URL", postgres_url)
     monkeypatch.setenv("CREWKIT_KEY_FILE", str(master_key_file))
     monkeypatch.setenv("CREWKIT_DATA_DIR", str(tmp_path))
-    run = CliRunner().invoke
-    short = run(create, ["--email", ADA, "--password-stdin"], input="short\n")
+
+    def run(words: list[str], **more: Any) -> Any:
+        return CliRunner().invoke(root, words, **more)
+
+    short = run(["users", "create", "--email", ADA, "--password-stdin"], input="short\n")
     assert (short.exit_code, "password must have 10" in short.output) == (1, True)
-    made = run(create, ["--email", ADA, "--password-stdin"], input=PASSWORD + "\n")
+    made = run(["users", "create", "--email", ADA, "--password-stdin"], input=PASSWORD + "\n")
     assert made.exit_code == 0, made.output
     assert PASSWORD not in made.output
-    again = run(create, ["--email", ADA, "--no-password"])
+    again = run(["users", "create", "--email", ADA, "--no-password"])
     assert (again.exit_code, "has an account" in again.output) == (1, True)
     assert ADA not in again.output
-    assert run(create, ["--email", ADA, "--no-password", "--password-stdin"]).exit_code == 2
-    assert "no key yet" in run(signing_keys, ["list"]).output
-    assert run(signing_keys, ["rotate"]).output.startswith("made ")
-    listed = run(signing_keys, ["list"]).output
+    assert run(["users", "create", "--email", ADA, "--no-password", "--password-stdin"]).exit_code == 2
+    assert "no key yet" in run(["signing-keys", "list"]).output
+    assert run(["signing-keys", "rotate"]).output.startswith("made ")
+    listed = run(["signing-keys", "list"]).output
     assert "next" in listed
     kid = listed.splitlines()[1].split()[0]
-    assert run(signing_keys, ["withdraw", kid]).exit_code == 0
-    assert run(signing_keys, ["withdraw", kid]).exit_code == 1
+    assert run(["signing-keys", "withdraw", kid]).exit_code == 0
+    assert run(["signing-keys", "withdraw", kid]).exit_code == 1
 
 
 async def test_devices_that_nobody_came_back_for_expire_and_their_codes_are_free(
