@@ -1,5 +1,6 @@
-"""The register of the installation: which organizations there are.  It is the platform's own table, of what staff needs to
-find one; what is inside an organization is read under that organization, after a note that its auditor can see.
+"""The register of the installation: which organizations there are, and whose a project is.  These are the platform's own
+tables, of what staff need in order to find something; what is inside an organization is read under that organization, after a
+note that its auditor can see.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from domain.organizations.events import (
     OrganizationUpdated,
 )
 from domain.organizations.state import REGION_DEFAULT
+from domain.projects.events import ProjectCreated, ProjectDeleted, ProjectPurged, ProjectRestored
 from eventstore.database import tenant
 from eventstore.port import Recorded
 from projections.base import Key, Projection, Rows, Table
@@ -46,7 +48,17 @@ class RegisterRow(msgspec.Struct, kw_only=True):
     purged_at: datetime | None = None
 
 
+class ProjectOwnerRow(msgspec.Struct, kw_only=True):
+    """Whose a project is, and whether it is there.  `org_id` is `PLATFORM`."""
+
+    project_id: UUID
+    org_id: UUID = PLATFORM
+    tenant_id: UUID
+    status: str = "active"
+
+
 REGISTER = Table("platform_organization", RegisterRow, ("tenant_id",))
+PROJECTS = Table("platform_project", ProjectOwnerRow, ("project_id",))
 
 DDL = """
 CREATE TABLE crewkit.platform_organization__g{g} (
@@ -61,16 +73,53 @@ CREATE TABLE crewkit.platform_organization__g{g} (
     purged_at timestamptz
 );
 CREATE INDEX platform_organization__g{g}_slug ON crewkit.platform_organization__g{g} (slug);
+CREATE TABLE crewkit.platform_project__g{g} (
+    project_id uuid PRIMARY KEY,
+    org_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    status text NOT NULL
+);
 """
 
 
 def touches(recorded: Recorded) -> Iterable[tuple[Table[Any], Key]]:
     """The one row an event is about."""
-    return ((REGISTER, (recorded.org_id,)),)
+    match recorded.event:
+        case (
+            ProjectCreated(project_id=project_id)
+            | ProjectDeleted(project_id=project_id)
+            | ProjectRestored(project_id=project_id)
+            | ProjectPurged(project_id=project_id)
+        ):
+            return ((PROJECTS, (project_id,)),)
+        case _:
+            return ((REGISTER, (recorded.org_id,)),)
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
     """Apply one event; twice changes nothing."""
+    match recorded.event:
+        case ProjectCreated(project_id=project_id):
+            if rows.get(PROJECTS, (project_id,)) is None:
+                rows.put(PROJECTS, ProjectOwnerRow(project_id=project_id, tenant_id=recorded.org_id))
+        case ProjectDeleted(project_id=project_id):
+            _fold_project(rows, recorded.org_id, project_id, "deleted")
+        case ProjectRestored(project_id=project_id):
+            _fold_project(rows, recorded.org_id, project_id, "active")
+        case ProjectPurged(project_id=project_id):
+            _fold_project(rows, recorded.org_id, project_id, "purged")
+        case _:
+            _fold_organization(rows, recorded)
+
+
+def _fold_project(rows: Rows, org_id: UUID, project_id: UUID, status: str) -> None:
+    row = rows.get(PROJECTS, (project_id,))
+    if row is not None and row.tenant_id == org_id:  # another tenant's project of the same id can never be moved
+        row.status = status
+        rows.put(PROJECTS, row)
+
+
+def _fold_organization(rows: Rows, recorded: Recorded) -> None:
     event, row = recorded.event, rows.get(REGISTER, (recorded.org_id,))
     if isinstance(event, OrganizationCreated):
         if row is None:
@@ -99,8 +148,8 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 PROJECTION = Projection(
     "admin",
-    1,
-    tables=(REGISTER,),
+    2,
+    tables=(REGISTER, PROJECTS),
     ddl=DDL,
     touches=touches,
     fold=fold,
@@ -111,6 +160,10 @@ PROJECTION = Projection(
         OrganizationDeleted,
         OrganizationRestored,
         OrganizationPurged,
+        ProjectCreated,
+        ProjectDeleted,
+        ProjectRestored,
+        ProjectPurged,
     ),
 )
 
@@ -145,6 +198,16 @@ async def find_organization(pool: asyncpg.Pool[asyncpg.Record], name: str) -> Re
     async with tenant(pool, PLATFORM) as connection:
         row = await connection.fetchrow(_FIND, org_id, name)
     return RegisterRow(**dict(row)) if row else None
+
+
+async def find_project(pool: asyncpg.Pool[asyncpg.Record], project_id: UUID) -> ProjectOwnerRow | None:
+    """Whose the project is, also a deleted or purged one's."""
+    async with tenant(pool, PLATFORM) as connection:
+        row = await connection.fetchrow(
+            "SELECT project_id, org_id, tenant_id, status FROM crewkit.platform_project WHERE project_id = $1",
+            project_id,
+        )
+    return ProjectOwnerRow(**dict(row)) if row else None
 
 
 class Inside(msgspec.Struct, frozen=True, kw_only=True):

@@ -206,6 +206,27 @@ async def test_a_deleted_organization_is_restored_as_it_was(client: Any, house: 
     assert restored.meta.actor.startswith("user:"), "under the name of who did it"
 
 
+async def test_a_deleted_project_is_restored(client: Any, house: House, staff: Any) -> None:
+    headers, base = house.theirs.headers("all"), f"{house.theirs.base}/projects"
+    made = (
+        await client.post(base, headers=headers, json={"name": "App", "git_remotes": ["github.com/acme/app"]})
+    ).json()
+    await house.project()
+    assert (await client.delete(f"{base}/app?confirm=app", headers=headers)).status_code == 204
+    await house.project()
+    path = f"{BASE}/projects/{made['project_id']}/restore"
+    assert (await client.post(path, headers=staff)).status_code == 422
+    told = await client.post(path, headers=staff, json={"reason": "deleted by mistake"})
+    assert (told.status_code, told.json()["organization_id"]) == (200, str(house.theirs.org_id))
+    await house.project()
+    assert (await client.post(f"{BASE}/projects/app/restore", headers={**staff, **WHY})).status_code == 400
+    assert (await client.get(f"{base}/app", headers=headers)).json()["git_remotes"] == ["github.com/acme/app"]
+    (note,) = await notes(house, house.theirs.org_id)
+    assert (note.event.action, note.event.target) == ("project.restore", f"Project:{made['project_id']}")  # type: ignore[attr-defined]
+    missing = f"{BASE}/projects/00000000-0000-4000-8000-000000000000/restore"
+    assert (await client.post(missing, headers={**staff, **WHY})).status_code == 404
+
+
 async def test_ending_an_organization_destroys_every_key_of_its_data(client: Any, house: House, staff: Any) -> None:
     sent = [hook("s1", prompt="my secret plan")]
     theirs = house.theirs

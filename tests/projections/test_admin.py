@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from domain.kernel import PLATFORM, Event, Stream, tag_of
@@ -16,8 +17,9 @@ from domain.organizations.events import (
     OrganizationSlugChanged,
     OrganizationUpdated,
 )
+from domain.projects.events import ProjectCreated, ProjectDeleted, ProjectPurged, ProjectRestored
 from eventstore.port import Meta, Recorded
-from projections.admin.register import PROJECTION, REGISTER, RegisterRow
+from projections.admin.register import PROJECTION, PROJECTS, REGISTER, RegisterRow
 from projections.base import Rows
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
@@ -31,6 +33,14 @@ STORY: tuple[Event, ...] = (
     OrganizationRestored(restored_at=AT),
     OrganizationDeleted(deleted_at=AT),
     OrganizationPurged(purged_at=AT),
+)
+APP = uuid4()
+PROJECT: tuple[Event, ...] = (
+    ProjectCreated(project_id=APP, slug="app", name="App", git_remotes=[], created_at=AT),
+    ProjectDeleted(project_id=APP, deleted_at=AT),
+    ProjectRestored(project_id=APP, restored_at=AT),
+    ProjectDeleted(project_id=APP, deleted_at=AT),
+    ProjectPurged(project_id=APP, purged_at=AT),
 )
 
 
@@ -81,3 +91,17 @@ def test_what_was_never_founded_is_not_registered() -> None:
     rows = Rows()
     PROJECTION.fold(rows, recorded(1, STORY[1]))
     assert list(rows.all(REGISTER)) == []
+
+
+@pytest.mark.parametrize("length", range(1, len(PROJECT) + 1))
+def test_a_project_is_found_in_whatever_state_and_never_changes_hands(length: int) -> None:
+    rows, other = Rows(), uuid4()
+    for position, event in enumerate([*PROJECT[:length], PROJECT[length - 1]], 1):
+        one = recorded(position, event)
+        PROJECTION.fold(rows, one)
+        assert list(PROJECTION.touches(one)) == [(PROJECTS, (APP,))]
+        foreign = msgspec.structs.replace(one, org_id=other)
+        PROJECTION.fold(rows, foreign)
+    (row,) = rows.all(PROJECTS)
+    states = ("active", "deleted", "active", "deleted", "purged")
+    assert (row.tenant_id, row.org_id, row.status) == (ORG, PLATFORM, states[length - 1])
