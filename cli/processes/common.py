@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def plain_logs() -> None:
         return
     sys.modules["rich"] = None  # type: ignore[assignment]  # how Python is told that a module cannot be imported
     try:
-        import structlog  # noqa: F401, PLC0415
+        importlib.import_module("structlog")
     finally:
         del sys.modules["rich"]
 
