@@ -13,7 +13,7 @@ from litestar.params import QueryParameter
 from api.answers import body_of, json_answer
 from api.auth import claims_of, principal_of
 from api.bodies import read_json
-from api.erasure import eraser_of
+from api.erasure import certificate_view, eraser_of
 from api.errors import ApiError, bad_cursor, not_found, unavailable
 from api.fresh import wait_until_fresh
 from api.people import COOKIE, CSRF_HEADER, csrf_token
@@ -30,6 +30,7 @@ from eventstore.sealing import unboxed
 from projections import members
 from projections.users import PROJECTION, queries
 from projections.users.tables import LoginRow, UserRow
+from schemas.erasure import CertificateView
 from schemas.users import (
     FirstProfile,
     LoginPage,
@@ -148,11 +149,11 @@ async def _changed(request: Request[Any, Any, Any], position: int | None) -> Res
     return json_answer(await view_of(request, row), position=position)
 
 
-@delete(f"{A}/me", status_code=204, summary="Close one's account")
-async def close(request: Request[Any, Any, Any]) -> Response[None]:
+@delete(f"{A}/me", status_code=200, summary="Close one's account")
+async def close(request: Request[Any, Any, Any]) -> Response[CertificateView]:
     """For ever: memberships and logins end, the address becomes free, and everything sealed for the user becomes unreadable.
 
-    Refused while an organization has no other owner.
+    Refused while an organization has no other owner.  The answer is the certificate: nobody can sign in to ask for it later.
     """
     services, principal = services_of(request), principal_of(request)
     user_id = user_id_of(principal)
@@ -174,9 +175,8 @@ async def close(request: Request[Any, Any, Any]) -> Response[None]:
     position = max(one.position for one in certificate.subjects)
     services.people.end(claims_of(request).family_id)
     await services.settle_users(position)
-    done = _done(position)
-    done.headers["Crewkit-Certificate"] = str(certificate.erasure_id)
-    return done
+    view = msgspec.structs.replace(certificate_view(certificate, A), links={})
+    return json_answer(view, position=position, headers={"Cache-Control": "no-store"})
 
 
 async def traces_of(request: Request[Any, Any, Any], user_id: UUID) -> tuple[list[str], list[UUID]]:
