@@ -261,9 +261,4 @@ async def _logins(request: Request[Any, Any, Any], rows: list[LoginRow]) -> list
     return views
 
 
-def _done(position: int | None) -> Response[None]:
-    headers = {} if position is None else {"Crewkit-Position": str(position)}
-    return Response(None, status_code=204, headers=headers)
-
-
 ROUTER = Router("/", route_handlers=[me, update, complete, close, organizations, activity], tags=["signing in"])
