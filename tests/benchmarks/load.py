@@ -25,7 +25,10 @@ DRAIN_MAX_S = 30.0  # wait for the last answers after the load ended
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """What to send.  `events` per request; 0 means GET of `path` without a body.  `salt` keeps ids of two runs apart."""
+    """What to send.  `events` per request; 0 means GET of `path` without a body.  `salt` keeps ids of two runs apart.
+
+    `posts`: bodies to POST as they are instead; each connection sends one of them over and over.
+    """
 
     url: str
     path: str
@@ -36,6 +39,7 @@ class Plan(msgspec.Struct, kw_only=True):
     events: int = 100
     rate_per_s: float | None = None  # events (or GETs) per second over all connections
     salt: int = 0
+    posts: list[str] = []
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -75,10 +79,12 @@ class Run:
         self.parts = urlsplit(plan.url)
         self.bodies = hooks.bodies(plan.events) if plan.events else []
         extra = "".join(f"{name}: {value}\r\n" for name, value in plan.headers.items())
-        method = "POST" if plan.events else "GET"
+        self.posts = [body.encode() for body in plan.posts]
+        sends = bool(plan.events or plan.posts)
+        method = "POST" if sends else "GET"
         self.head = (
             f"{method} {plan.path} HTTP/1.1\r\nHost: {self.parts.netloc}\r\n{extra}"
-            + ("Content-Type: application/json\r\n" if plan.events else "")
+            + ("Content-Type: application/json\r\n" if sends else "")
         ).encode()
         self.sessions = plan.salt << 32
         self.latencies: list[float] = []
@@ -185,6 +191,10 @@ class Connection(asyncio.Protocol):
             run.behind_s = now - self.due
             self.due += self.interval
         if self.transport is None or self.transport.is_closing():
+            return
+        if run.posts:
+            body = run.posts[self.number % len(run.posts)]
+            self.transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (run.head, len(body), body))
             return
         if not run.bodies:
             self.transport.write(run.head + b"\r\n")

@@ -31,11 +31,13 @@ NOTES_S = 0.25  # between two looks at the lag
 class System:
     """`crewkit up` on a data directory of its own; stops and starts again on the same one."""
 
-    def __init__(self, bench: Bench, name: str, *, port: int = 0) -> None:
+    def __init__(self, bench: Bench, name: str, *, port: int = 0, **environment: str) -> None:
+        """`environment` are settings (`CREWKIT_…`) that differ from the defaults."""
         self.bench = bench
         self.folder = bench.path(name)
         self.client_home = bench.path(f"{name}-client")
         self.port = port
+        self.changed = environment
         self.process: subprocess.Popen[bytes] | None = None
         self.log = bench.folder / f"{self.folder.name}.log"
         bench.cleanup.callback(self.stop)
@@ -66,7 +68,8 @@ class System:
 
     def environment(self) -> dict[str, str]:
         """For `crewkit` commands: no settings of the caller, a client folder of the bench."""
-        return machine.clean_environment(CREWKIT_HOME=str(self.client_home), HOME=str(self.client_home))
+        home = str(self.client_home)
+        return machine.clean_environment(CREWKIT_HOME=home, HOME=home, **self.changed)
 
     def stop(self) -> None:
         """Stop it; does nothing when it does not run."""
