@@ -14,12 +14,16 @@ from litestar import Request, Response
 from api.answers import json_answer
 from api.people import BROWSER_COOKIE
 from api.services import services_of
+from commands.signin.devices import user_code_key
 from commands.tokens import Pair
 from commands.users import accounts
+from commands.users.ceremony import RelyingParty
 from commands.users.login import Visit
-from commands.users.passkeys import RelyingParty
 from eventstore.settings import Settings, public_url
-from projections.users.queries import user_of_email
+from projections.freshness import wait_for
+from projections.users import PROJECTION
+from projections.users.queries import user_of_email, waiting_device
+from projections.users.tables import DeviceRow
 from schemas.signin import Accepted, TokenPair
 
 # Longer than a look-up, a password hash and two commits: who has an account is not told by how long an answer takes.
@@ -59,6 +63,18 @@ async def account_of(request: AnyRequest, email: str) -> tuple[str, UUID | None]
     services = services_of(request)
     key = accounts.email_key(services.tools.secret, email)
     return key, await user_of_email(services.pool, key)
+
+
+async def device_of(request: AnyRequest, user_code: str) -> DeviceRow | None:
+    """The device that waits with this code.  One that started a moment ago is waited for, until the read model has it."""
+    services = services_of(request)
+    key = user_code_key(services.tools.secret, user_code)
+    found = await waiting_device(services.pool, key)
+    if found is None:
+        head = await services.store.head()
+        await wait_for(services.pool, PROJECTION.name, head, services.settings.read_after_wait_s)
+        found = await waiting_device(services.pool, key)
+    return found
 
 
 @contextlib.asynccontextmanager

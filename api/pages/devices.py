@@ -11,10 +11,10 @@ from litestar.params import QueryParameter
 from api.pages.rendering import page
 from api.pages.session import checked_form, redirect, visitor_of
 from api.services import services_of
+from api.visits import device_of
 from commands.signin import devices
 from domain.kernel import NotFoundError
 from eventstore.port import Meta
-from projections.users.queries import waiting_device
 
 AnyRequest = Request[Any, Any, Any]
 UserCode = Annotated[str, QueryParameter(max_length=20)]
@@ -32,7 +32,7 @@ async def show(request: AnyRequest, user_code: UserCode = "") -> Response[Any]:
     waiting = None
     if user_code:
         services.sign_in_limiter.take(f"code:{visitor.signed_in.claims.user_id}")
-        waiting = await waiting_device(services.pool, devices.user_code_key(services.tools.secret, user_code))
+        waiting = await device_of(request, user_code)
     unknown = user_code and waiting is None
     answer = page(
         "device",
@@ -55,8 +55,7 @@ async def decide(request: AnyRequest) -> Response[Any]:
     fields = await checked_form(request, visitor)
     services, user_id = services_of(request), visitor.signed_in.claims.user_id
     services.sign_in_limiter.take(f"code:{user_id}")
-    key = devices.user_code_key(services.tools.secret, fields.get("user_code", ""))
-    waiting = await waiting_device(services.pool, key)
+    waiting = await device_of(request, fields.get("user_code", ""))
     if waiting is None:
         raise NotFoundError(UNKNOWN)
     approve = fields.get("decision") == "approve"

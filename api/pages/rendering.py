@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response, get
 from litestar.params import FromPath
 
 from api.bodies import content_type
 from api.errors import handle, log_unforeseen, not_found, translate
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 _HERE = Path(__file__).resolve().parent
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-)
 _TYPES = {"pages.css": "text/css", "passkeys.js": "text/javascript"}
 _FILES = {name: (_HERE / "assets" / name).read_text(encoding="utf-8") for name in _TYPES}
 ASSET_MAX_AGE_S = 300
@@ -34,9 +34,21 @@ HEADERS = {
 }
 
 
+@cache
+def _templates() -> Environment:
+    """Loaded with the first page: an API that shows none stays smaller."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
+
+    return Environment(
+        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+
+
 def page(template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response[str]:
     """A rendered page."""
-    text = _TEMPLATES.get_template(f"{template}.html").render({"error": None, "csrf": "", "signed_in": False, **values})
+    text = (
+        _templates().get_template(f"{template}.html").render({"error": None, "csrf": "", "signed_in": False, **values})
+    )
     return Response(text, status_code=status, media_type=MediaType.HTML, headers={**HEADERS, **(headers or {})})
 
 

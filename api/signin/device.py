@@ -12,16 +12,13 @@ from api.answers import body_of, json_answer
 from api.auth import principal_of
 from api.bodies import content_type, is_empty, read_body, read_json
 from api.errors import ApiError, malformed, not_found
-from api.fresh import wait_until_fresh
 from api.services import services_of
 from api.tokens import rotated
 from api.users import user_id_of
-from api.visits import NO_STORE, A, pair_answer, visit_of
+from api.visits import NO_STORE, A, device_of, pair_answer, visit_of
 from commands.signin import devices
 from commands.tokens.families import token_hash
 from eventstore.settings import public_url
-from projections.users import PROJECTION
-from projections.users.queries import waiting_device
 from schemas.signin import DeviceDecided, DeviceStart, DeviceStarted, DeviceVerification, TokenPair, TokenRequest
 
 FORM = "application/x-www-form-urlencoded"
@@ -102,8 +99,7 @@ async def verify(request: Request[Any, Any, Any]) -> Response[DeviceDecided]:
     """A signed-in user lets a device in as themselves, or not."""
     body = await read_json(request, _verification)
     services, principal = services_of(request), principal_of(request)
-    await wait_until_fresh(request, PROJECTION.name)
-    waiting = await waiting_device(services.pool, devices.user_code_key(services.tools.secret, body.user_code))
+    waiting = await device_of(request, body.user_code)
     if waiting is None:
         raise not_found("a device that waits with this code")
     position = await devices.verify(

@@ -1,4 +1,7 @@
-"""Access tokens: JSON Web Tokens signed with EdDSA.  The tenant is never in them: it comes from the path."""
+"""Access tokens: JSON Web Tokens signed with EdDSA.  The tenant is never in them: it comes from the path.
+
+The library is loaded when the first token is made or read: processes that never see one stay small.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-import jwt
 import msgspec
 
 from commands.tokens.keys import SigningKeys
@@ -47,6 +49,8 @@ class AccessTokens:
 
     async def mint(self, user_id: UUID, family_id: UUID, platform_role: str) -> tuple[str, int]:
         """A token, and the seconds it is good for."""
+        import jwt  # noqa: PLC0415  see the module
+
         signer = await self.keys.signer()
         issued = int(datetime.now(UTC).timestamp())
         life_s = int(ACCESS_LIFE.total_seconds())
@@ -83,6 +87,8 @@ class AccessTokens:
         return known
 
     async def _decoded(self, text: str) -> Claims:
+        import jwt  # noqa: PLC0415  see the module
+
         try:
             kid = jwt.get_unverified_header(text).get("kid")
             key = await self.keys.public_key(kid) if isinstance(kid, str) else None

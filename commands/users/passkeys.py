@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from webauthn import (
-    generate_authentication_options,
-    generate_registration_options,
-    verify_authentication_response,
-    verify_registration_response,
-)
-from webauthn.helpers import options_to_json
-from webauthn.helpers.exceptions import WebAuthnException
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    PublicKeyCredentialDescriptor,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
 
 from commands.bus import transact
 from commands.tokens import Pair, Tools
 from commands.tokens.families import load_user
 from commands.tokens.keys import decoded, encoded
+from commands.users import ceremony
+from commands.users.ceremony import RelyingParty
 from commands.users.login import Visit, begin, email_of, refuse
 from domain.kernel import PLATFORM, Event, Sealed
 from domain.organizations.state import InvalidFieldError
 from domain.signin import once
 from domain.users import decide
 from domain.users.events import PasskeyRegistered
-from domain.users.state import NOBODY, InvalidCredentialsError, Passkey, User, active, evolve, user_stream
+from domain.users.state import NOBODY, InvalidCredentialsError, User, active, evolve, user_stream
 from eventstore.port import Claim, Meta, NameTakenError
 
 CREDENTIAL_CLAIM = "passkey.credential"
@@ -43,19 +30,11 @@ CHALLENGE_BYTES = 32
 NAME_DEFAULT = "Passkey"
 TRANSPORTS = frozenset({"usb", "nfc", "ble", "smart-card", "internal", "cable", "hybrid"})
 _DECOY_LABEL = b"crewkit decoy passkey 1 "
-_BROKEN = (WebAuthnException, ValueError, KeyError, TypeError, AttributeError)
+LIFE_MS = int(once.CHALLENGE_LIFE.total_seconds() * 1000)
 
 
 class InvalidPasskeyError(InvalidFieldError):
     """An authenticator's answer does not fit the challenge, this site, or the standard."""
-
-
-class RelyingParty(msgspec.Struct, frozen=True):
-    """This site, as authenticators know it: `id` is its host name, `origin` what browsers show in the address bar."""
-
-    id: str
-    origin: str
-    name: str = "crewkit"
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,20 +49,10 @@ async def challenge_for_registration(tools: Tools, party: RelyingParty, user_id:
     user = active(await load_user(tools.store, user_id))
     email = await email_of(tools, user) or "user"
     challenge_id, challenge = await _issue(tools, "register", user_id, visit)
-    options = generate_registration_options(
-        rp_id=party.id,
-        rp_name=party.name,
-        user_id=user_id.bytes,
-        user_name=email,
-        challenge=challenge,
-        timeout=int(once.CHALLENGE_LIFE.total_seconds() * 1000),
-        exclude_credentials=[_descriptor(one.credential_id) for one in user.passkeys],
-        authenticator_selection=AuthenticatorSelectionCriteria(
-            resident_key=ResidentKeyRequirement.PREFERRED,
-            user_verification=UserVerificationRequirement.REQUIRED,
-        ),
+    options = await ceremony.options_to_register(
+        party, challenge, user_id.bytes, email, [decoded(one.credential_id) for one in user.passkeys], LIFE_MS
     )
-    return Challenge(challenge_id=challenge_id, options=msgspec.json.decode(options_to_json(options)))
+    return Challenge(challenge_id=challenge_id, options=options)
 
 
 async def register(
@@ -104,22 +73,16 @@ async def register(
     """
     challenge = await _consume(tools, challenge_id, purpose="register", user_id=user_id, visit=visit)
     try:
-        made = verify_registration_response(
-            credential=credential,
-            expected_challenge=challenge,
-            expected_rp_id=party.id,
-            expected_origin=party.origin,
-            require_user_verification=True,
-        )
+        made = await ceremony.verify_registration(party, challenge, credential)
         told: Any = credential.get("response", {}).get("transports") or []
         transports = sorted(TRANSPORTS.intersection(told))
-    except _BROKEN as error:
+    except ceremony.BROKEN as error:
         raise InvalidPasskeyError("the authenticator's answer does not fit", field="credential") from error
     registered = PasskeyRegistered(
         user_id=user_id,
         passkey_id=uuid4(),
         credential_id=encoded(made.credential_id),
-        public_key=encoded(made.credential_public_key),
+        public_key=encoded(made.public_key),
         sign_count=made.sign_count,
         transports=transports,
         name=Sealed(user_id, decide.clean_name(name or NAME_DEFAULT)),
@@ -149,21 +112,15 @@ async def challenge_for_login(
     Else the passkeys of that address are named (`account` is its keyed hash, `user_id` whose it is, if anybody's); an address
     without any gets one that nobody has, so that the answer does not tell which addresses have accounts.
     """
-    allowed: Sequence[PublicKeyCredentialDescriptor] = ()
+    allowed: list[bytes] = []
     if account is not None:
         state = NOBODY if user_id is None else await load_user(tools.store, user_id)
         known = state.passkeys if isinstance(state, User) and state.status == "active" else ()
         decoy = hmac.digest(tools.secret, _DECOY_LABEL + account.encode(), "sha256")
-        allowed = [_descriptor(one.credential_id) for one in known] or [PublicKeyCredentialDescriptor(id=decoy)]
+        allowed = [decoded(one.credential_id) for one in known] or [decoy]
     challenge_id, challenge = await _issue(tools, "login", user_id if allowed else None, visit)
-    options = generate_authentication_options(
-        rp_id=party.id,
-        challenge=challenge,
-        timeout=int(once.CHALLENGE_LIFE.total_seconds() * 1000),
-        allow_credentials=list(allowed),
-        user_verification=UserVerificationRequirement.REQUIRED,
-    )
-    return Challenge(challenge_id=challenge_id, options=msgspec.json.decode(options_to_json(options)))
+    options = await ceremony.options_to_log_in(party, challenge, allowed, LIFE_MS)
+    return Challenge(challenge_id=challenge_id, options=options)
 
 
 async def log_in(
@@ -180,34 +137,20 @@ async def log_in(
     try:
         user_id = named[0] or UUID(bytes=decoded(credential["response"]["userHandle"]))
         credential_id = encoded(decoded(credential["id"]))
-    except _BROKEN as error:
+    except ceremony.BROKEN as error:
         raise InvalidCredentialsError("cannot sign in with these credentials") from error
     user = active(await load_user(tools.store, user_id))
     passkey = next((one for one in user.passkeys if one.credential_id == credential_id), None)
     if passkey is None:
         raise InvalidCredentialsError("cannot sign in with these credentials")
-    told = _verified_count(party, passkey, challenge, credential)
+    try:
+        told = await ceremony.verify_login(party, challenge, decoded(passkey.public_key), credential)
+    except ceremony.BROKEN as error:
+        raise InvalidCredentialsError("cannot sign in with these credentials") from error
     if not decide.count_is_sound(passkey, told):
         await refuse(tools, user_id, visit, method="passkey", reason="sign_count")
         raise InvalidCredentialsError("cannot sign in with these credentials")
     return await begin(tools, user_id, visit, method="passkey", passkey=(passkey.passkey_id, told))
-
-
-def _verified_count(party: RelyingParty, passkey: Passkey, challenge: bytes, credential: dict[str, Any]) -> int:
-    """What the authenticator's counter says, after its signature was checked."""
-    try:
-        verified = verify_authentication_response(
-            credential=credential,
-            expected_challenge=challenge,
-            expected_rp_id=party.id,
-            expected_origin=party.origin,
-            credential_public_key=decoded(passkey.public_key),
-            credential_current_sign_count=0,  # compared by `count_is_sound`, whose refusal is noted
-            require_user_verification=True,
-        )
-    except _BROKEN as error:
-        raise InvalidCredentialsError("cannot sign in with these credentials") from error
-    return verified.new_sign_count
 
 
 async def remove(tools: Tools, user_id: UUID, passkey_id: UUID, *, meta: Meta) -> int:
@@ -229,10 +172,6 @@ async def remove(tools: Tools, user_id: UUID, passkey_id: UUID, *, meta: Meta) -
         releases=[Claim(CREDENTIAL_CLAIM, one.credential_id) for one in user.passkeys if one.passkey_id == passkey_id],
     )
     return outcome.position if outcome else 0
-
-
-def _descriptor(credential_id: str) -> PublicKeyCredentialDescriptor:
-    return PublicKeyCredentialDescriptor(id=decoded(credential_id))
 
 
 async def _issue(tools: Tools, purpose: str, user_id: UUID | None, visit: Visit) -> tuple[UUID, bytes]:

@@ -48,6 +48,7 @@ def shows(text: str) -> Any:
 
 def by_password(chrome: Chrome) -> None:
     """Keyboard only: the address has the focus, Tab leads to the password, Enter sends."""
+    until(chrome, lambda there: there.switch_to.active_element.get_dom_attribute("id") == "email")
     chrome.switch_to.active_element.send_keys(ADA, Keys.TAB, PASSWORD, Keys.ENTER)
 
 
@@ -139,6 +140,7 @@ async def test_a_mailed_link_signs_in_with_one_press(chrome: Chrome, site: Site)
 
     def follow() -> None:
         chrome.get(f"{site.url}/login/magic?token={token}")
+        until(chrome, lambda there: there.switch_to.active_element.tag_name == "button")
         chrome.switch_to.active_element.send_keys(Keys.ENTER)
         until(chrome, shows("You have no passkey yet"))
 
