@@ -213,6 +213,8 @@ TABLE: dict[tuple[str, str], Access] = {
     # live
     ("GET", f"{_T}/sessions/{{session_id}}/events/stream"): READ,
     ("GET", f"{_T}/events/stream"): READ,
+    ("GET", f"{_T}/logs/stream"): READ,
+    ("GET", "/api/logs/stream"): READ,
     ("WS", "/ws/{session_id}"): READ,
     # history
     ("GET", f"{_T}/events"): HISTORY,

@@ -322,14 +322,20 @@ def _stream(request: Request[Any, Any, Any], cursor: int | None, session_id: str
     )
 
 
-@get("/api/v1/{organization_id:str}/events/stream", summary="What happens in the organization, live (SSE)")
+@get(
+    ["/api/v1/{organization_id:str}/events/stream", "/api/v1/{organization_id:str}/logs/stream", "/api/logs/stream"],
+    summary="What happens in the organization, live (SSE)",
+)
 async def organization_stream(
     request: Request[Any, Any, Any],
-    organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
+    organization_id: FromPath[str | None] = None,  # noqa: ARG001  checked by the guard
     last_event_id: LastEventId = None,
     after: After = None,
 ) -> Stream:
-    """Each event's id is a position; reconnecting with `Last-Event-ID` misses nothing."""
+    """Each event's id is a position; reconnecting with `Last-Event-ID` misses nothing.
+
+    An organization's log is its event stream, so the log is followed here too, under the names a dashboard knows it by.
+    """
     return _stream(request, _cursor(last_event_id, after), None)
 
 

@@ -113,7 +113,7 @@ def test_the_number_of_streams_is_bounded(monkeypatch: Any) -> None:
     assert hub.open == 0
 
 
-@pytest.mark.parametrize("path", ["/events/stream", "/sessions/s1/events/stream"])
+@pytest.mark.parametrize("path", ["/events/stream", "/logs/stream", "/sessions/s1/events/stream"])
 async def test_a_stream_ends_when_its_key_is_revoked(http: Any, house: House, monkeypatch: Any, path: str) -> None:
     monkeypatch.setattr(streams, "RECHECK_S", 0.01)
     issued = await http.post(
