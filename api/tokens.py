@@ -13,9 +13,9 @@ from api.answers import body_of, json_answer
 from api.auth import claims_of, principal_of
 from api.bodies import is_empty, read_json
 from api.errors import ApiError
-from api.services import services_of
+from api.services import Services, services_of
 from api.visits import A, pair_answer
-from commands.tokens import refresh_family_of, revoke_family, rotate_refresh_token
+from commands.tokens import BadTokenError, refresh_family_of, revoke_family, rotate_refresh_token
 from commands.tokens.families import ReusedTokenError, family_owner
 from schemas.signin import Refresh, Revocation, TokenPair
 
@@ -51,18 +51,32 @@ async def rotated(request: Request[Any, Any, Any], token: str) -> Response[Token
 
 @post(f"{A}/revoke", status_code=204, summary="End a login", operation_class=body_of(Revocation))
 async def revoke(request: Request[Any, Any, Any]) -> Response[None]:
-    """The login of the token that asks, or, with `token`, the login of a refresh token of the same user."""
+    """The login of the token that asks, or, with `token`, the login of that refresh or access token of the same user."""
     body = Revocation() if is_empty(request) else await read_json(request, _revocation)
     if body.token is None:
         return await _end(request)
-    family_id = refresh_family_of(body.token)
-    if family_id is None:
-        raise ApiError(422, "token must be a refresh token", details={"field": "token"})
     services, principal = services_of(request), principal_of(request)
+    family_id, more = await _named(services, body.token)
     if await family_owner(services.tools.store, family_id) == principal.user_id:
-        await revoke_family(services.tools, family_id, reason="revoked", meta=principal.meta())
+        await revoke_family(services.tools, family_id, reason="revoked", meta=principal.meta(), **more)
         await _tell(request, family_id)
     return Response(None, status_code=204)  # RFC 7009, section 2.2: the same for tokens that never were
+
+
+async def _named(services: Services, token: str) -> tuple[UUID, dict[str, Any]]:
+    """The login that a refresh or access token belongs to; of an access token also what is denied.
+
+    Raises:
+        ApiError: 422, it is neither.
+    """
+    if (family_id := refresh_family_of(token)) is not None:
+        return family_id, {}
+    try:
+        claims = await services.tools.tokens.check(token)
+    except BadTokenError as error:
+        message = "token must be a refresh token, or an access token that has not expired"
+        raise ApiError(422, message, details={"field": "token"}) from error
+    return claims.family_id, {"jti": claims.jti, "expires_at": datetime.fromtimestamp(claims.exp, UTC)}
 
 
 @delete(f"{A}/logout", status_code=204, summary="Sign out")

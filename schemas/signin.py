@@ -61,7 +61,7 @@ class Refresh(_Request, frozen=True, kw_only=True):
 
 
 class Revocation(_Request, frozen=True, kw_only=True):
-    """`token` null: the login of the access token that asks; else a refresh token of the same user."""
+    """`token` null: the login of the access token that asks; else a refresh or access token of the same user."""
 
     token: str | None = None
 

@@ -231,17 +231,22 @@ async def test_a_login_that_began_before_a_reset_ends_with_it(http: Any, house: 
 
 async def test_logout_and_revocation_end_one_login(http: Any, house: House) -> None:
     await registered(http, house, ADA)
-    one, two, three = [await logged_in(http, ADA) for _ in range(3)]
+    one, two, three, four = [await logged_in(http, ADA) for _ in range(4)]
     assert (await http.delete(f"{A}/logout", headers=carrying(one))).status_code == 204
     assert (await http.get(f"{A}/organizations", headers=carrying(one))).status_code == 401
     assert (await http.post(f"{A}/refresh", json={"refresh_token": one["refresh_token"]})).status_code == 401
     other = {"token": three["refresh_token"]}
     assert (await http.post(f"{A}/revoke", headers=carrying(two), json=other)).status_code == 204
     assert (await http.get(f"{A}/organizations", headers=carrying(three))).status_code == 401
+    other = {"token": four["access_token"]}
+    assert (await http.post(f"{A}/revoke", headers=carrying(two), json=other)).status_code == 204
+    assert (await http.get(f"{A}/organizations", headers=carrying(four))).status_code == 401
+    neither = await http.post(f"{A}/revoke", headers=carrying(two), json={"token": "eyJneither"})
+    assert (neither.status_code, neither.json()["error"]["details"]["field"]) == (422, "token")
     assert (await http.post(f"{A}/revoke", headers=carrying(two))).status_code == 204
     assert (await http.get(f"{A}/organizations", headers=carrying(two))).status_code == 401
     denied = await house.store.find(PLATFORM, type="access_token.denied.v1")
-    assert len(denied) == 2
+    assert len(denied) == 3
 
 
 async def test_nobody_ends_the_login_of_another(http: Any, house: House) -> None:
