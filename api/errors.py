@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 from litestar import MediaType, Request, Response
@@ -52,6 +53,10 @@ CODE_OF_STATUS = {
     429: "rate_limited",
     503: "unavailable",
 }
+
+
+# After an update, readers of a projection still find the tables of its former generation until the new one is filled.
+OLDER_READ_MODEL = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError)
 
 
 class ApiError(Exception):
@@ -125,6 +130,8 @@ def translate(error: Exception) -> ApiError:  # noqa: PLR0911  one return per ki
         )
     if isinstance(error, StoreUnavailableError):
         return unavailable("the event store cannot take this now; retry with the same ids")
+    if isinstance(error, OLDER_READ_MODEL):
+        return unavailable("this read model is being rebuilt for a newer version; try again soon")
     if isinstance(error, msgspec.DecodeError):
         return malformed(error)
     if isinstance(error, ValidationException):
@@ -149,8 +156,8 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
 
 
 def log_unforeseen(told: ApiError, error: Exception, request_id: str | None) -> None:
-    """Log what nobody expected; everything else is the caller's business."""
-    if told.status == 500:
+    """Log what nobody expected, and what an operator should see pass; everything else is the caller's business."""
+    if told.status == 500 or isinstance(error, OLDER_READ_MODEL):
         _log.error("request.failed", request_id=request_id, error=type(error).__name__, exc_info=error)
 
 

@@ -7,6 +7,7 @@ import re
 import zlib
 from typing import Any
 
+import asyncpg
 import httpx
 import msgspec
 import pytest
@@ -208,6 +209,19 @@ async def test_the_unforeseen_is_500_logged_once_and_tells_nothing(client: Any, 
         )
     assert shape(answer) == (500, "internal_error")
     assert "hunter2" not in answer.text
+    assert [line["event"] for line in logs].count("request.failed") == 1
+
+
+async def test_a_read_model_of_the_version_before_is_503_until_the_new_one_is_filled(
+    client: Any, house: House, settings: Any
+) -> None:
+    owner = await asyncpg.connect(settings.database_url)
+    await owner.execute("ALTER VIEW crewkit.session RENAME COLUMN active_slot TO of_another_version")
+    await owner.close()
+    with capture_logs() as logs:
+        answer = await client.get(f"{house.ours.base}/sessions", headers=house.ours.headers("read"))
+    assert shape(answer) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
     assert [line["event"] for line in logs].count("request.failed") == 1
 
 
