@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import secrets
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from eventstore.migrate import migrate
+from tests.databases import copy_of, create, database, run_aside
 from workers.local.files import write_private
 from workers.local.nats import Nats
 from workers.local.postgres import Postgres
 
 _TEMPLATE = "crewkit_template"
-_numbers = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -48,19 +42,16 @@ def postgres_server(service_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> str:
     """Name of a migrated database without connections, to copy from."""
-    _execute(postgres_server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
-    _run(migrate(_database(postgres_server, _TEMPLATE)))
+    create(postgres_server, _TEMPLATE)
+    run_aside(migrate(database(postgres_server, _TEMPLATE)))
     return _TEMPLATE
 
 
 @pytest.fixture
 def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """URL of a fresh, migrated database for one test."""
-    name = f"test_{next(_numbers)}"
-    names = {"name": sql.Identifier(name), "template": sql.Identifier(postgres_template)}
-    _execute(postgres_server, sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
-    yield _database(postgres_server, name)
-    _execute(postgres_server, sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+    with copy_of(postgres_server, postgres_template) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +86,7 @@ def s3_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
-    name = f"crewkit-{next(_numbers)}"
+    name = f"crewkit-{secrets.token_hex(6)}"
     client.create_bucket(Bucket=name)
     return name
 
@@ -106,29 +97,3 @@ def master_key_file(tmp_path: Path) -> Path:
     path = tmp_path / "master.key"
     write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     return path
-
-
-def _database(server: str, name: str) -> str:
-    return server.rpartition("/")[0] + "/" + name
-
-
-def _execute(url: str, statement: sql.Composed) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement)
-
-
-def _run(work: Any) -> None:
-    """Run a coroutine on a loop of its own in a thread, so that the loops of pytest-asyncio stay untouched."""
-    failed: list[BaseException] = []
-
-    def main() -> None:
-        try:
-            asyncio.run(work)
-        except BaseException as error:  # noqa: BLE001  handed to the caller
-            failed.append(error)
-
-    thread = threading.Thread(target=main)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]

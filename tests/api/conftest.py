@@ -10,14 +10,19 @@ import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
+import projections
 from api.app import create_app
 from commands.organizations import bootstrap, issue_key
+from domain.discover import collect
 from eventstore.database import WORKER_ROLE, connect_pool
 from eventstore.mapper import Mapper
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
 from eventstore.settings import Settings
+from projections.base import Projection
 from tests.api.house import EVERY_SCOPE, House, Live, Place, serving
+from tests.databases import copy_of, create, database, run_aside
+from workers.projector.control import register
 
 
 async def _place(store: PostgresStore, slug: str) -> Place:
@@ -29,6 +34,30 @@ async def _place(store: PostgresStore, slug: str) -> Place:
         place.keys[scope] = await issue_key(store, org_id, place.owner_id, scope, [scope])
     place.keys["all"] = await issue_key(store, org_id, place.owner_id, "all", EVERY_SCOPE)
     return place
+
+
+_TEMPLATE = "crewkit_read_models"
+
+
+async def _make_read_models(url: str) -> None:
+    async with await connect_pool(url, WORKER_ROLE, max_size=1) as pool:
+        for projection in collect(projections, Projection):
+            await register(pool, projection)
+
+
+@pytest.fixture(scope="session")
+def read_models_template(postgres_server: str, postgres_template: str) -> str:
+    """Name of a migrated database in which every projection has its empty tables: making them takes a second."""
+    create(postgres_server, _TEMPLATE, postgres_template)
+    run_aside(_make_read_models(database(postgres_server, _TEMPLATE)))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, read_models_template: str) -> Iterator[str]:
+    """URL of a fresh database for one test, with all read models empty."""
+    with copy_of(postgres_server, read_models_template) as url:
+        yield url
 
 
 @pytest.fixture
