@@ -15,7 +15,6 @@ import msgspec
 
 from cli import _login
 from cli.client import READ_TIMEOUT_S, Client, Connection, resolve
-from cli.processes.common import print_json, print_table
 
 PAGE_SIZE = 100
 LIMIT_DEFAULT = 100
@@ -77,7 +76,7 @@ def pages(client: Client, path: str, limit: int, **query: Any) -> Iterator[dict[
 def show(found: dict[str, Any], names: Sequence[str], *, as_json: bool) -> None:
     """One object: as JSON, or the named fields, one a line."""
     if as_json:
-        print_json(found)
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     width = max(map(len, names))
     for name in names:
@@ -90,6 +89,8 @@ def show_all(found: Sequence[dict[str, Any]], names: Sequence[str], *, as_json: 
         for one in found:
             click.echo(json.dumps(one, ensure_ascii=False))
         return
+    from cli.processes.common import print_table  # noqa: PLC0415  brings all process commands along
+
     print_table([{name: told(one.get(name)) for name in names} for one in found], empty=empty)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -16,7 +17,6 @@ from cli import _login
 from cli._ask import ask, json_option
 from cli._login import A, Login, NotSignedInError, SignedInClient, Tokens
 from cli.client import READ_TIMEOUT_S, Client, Connection, RefusedError, UnreachableError, resolve
-from cli.processes.common import print_json
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 SLOWER_S = 5.0  # RFC 8628, section 3.5: what `slow_down` adds
@@ -137,7 +137,7 @@ def _status(kept: str, *, as_json: bool) -> None:
         "overridden_by": "CREWKIT_API_KEY" if os.environ.get("CREWKIT_API_KEY") else None,
     }
     if as_json:
-        print_json(told)
+        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
         return
     click.echo(f"Signed in at {told['url']} as {told['email'] or told['user_id']}")
     if told["organization"]:

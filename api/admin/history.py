@@ -8,7 +8,7 @@ from uuid import UUID
 from litestar import Response, get
 from litestar.params import FromPath, QueryParameter
 
-from api.admin.notes import BASE, AnyRequest, noted, registered
+from api.admin.notes import BASE, AnyRequest, noted, reasoned, registered
 from api.answers import json_answer
 from api.errors import bad_cursor, not_found
 from api.history import Actor, After, CursorText, Limit, Order, Since, StreamName, TypeName, Until, parse_stream
@@ -34,7 +34,7 @@ async def _chosen(request: AnyRequest, name: str | None) -> tuple[RegisterRow | 
     return row, row.tenant_id, f"organization={row.tenant_id}"
 
 
-@get(f"{BASE}/events", summary="Events of an organization, or of the platform")
+@get(f"{BASE}/events", summary="Events of an organization, or of the platform", operation_class=reasoned())
 async def list_events(
     request: AnyRequest,
     organization: Organization = None,
@@ -75,7 +75,7 @@ async def list_events(
     return json_answer(page)
 
 
-@get(f"{BASE}/events/{{event_id:uuid}}", summary="One event")
+@get(f"{BASE}/events/{{event_id:uuid}}", summary="One event", operation_class=reasoned())
 async def one_event(
     request: AnyRequest, event_id: FromPath[UUID], organization: Organization = None
 ) -> Response[HistoryEvent]:
@@ -89,7 +89,7 @@ async def one_event(
     return json_answer(found)
 
 
-@get(f"{BASE}/audit_logs", summary="Who did what in an organization, or on the platform")
+@get(f"{BASE}/audit_logs", summary="Who did what in an organization, or on the platform", operation_class=reasoned())
 async def list_audit(
     request: AnyRequest,
     organization: Organization = None,
@@ -136,7 +136,7 @@ async def list_audit(
     return json_answer(page)
 
 
-@get(f"{BASE}/audit_logs/{{event_id:uuid}}", summary="One audit entry")
+@get(f"{BASE}/audit_logs/{{event_id:uuid}}", summary="One audit entry", operation_class=reasoned())
 async def one_audit(
     request: AnyRequest, event_id: FromPath[UUID], organization: Organization = None
 ) -> Response[AuditEntry]:

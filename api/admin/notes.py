@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
+from litestar.enums import ParamType
+from litestar.openapi.spec import OpenAPIMediaType, Operation, Parameter, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
 
+from api.answers import Described, inlined
 from api.auth import principal_of
 from api.bodies import read_body
 from api.errors import malformed, not_found
 from api.services import services_of
 from commands import admin as commands
 from commands.admin import Note
+from domain.admin.decide import REASON_CHARS_MAX
 from projections.admin import register
 from projections.admin.register import RegisterRow
 
@@ -20,7 +26,27 @@ AnyRequest = Request[Any, Any, Any]
 T = TypeVar("T")
 
 BASE = "/api/v1/admin"
-HEADER = "x-reason"
+HEADER = "X-Reason"
+
+
+def reasoned(kind: Any = None, *, required: bool = False) -> type[Operation]:
+    """For `operation_class=`: the handler reads the header that says why, and a body of type `kind` where one is named."""
+
+    @dataclass
+    class WithReason(Operation):
+        def __post_init__(self) -> None:
+            if kind is not None:
+                body = OpenAPIMediaType(schema=Described(plain=inlined(kind)))
+                self.request_body = RequestBody(content={"application/json": body}, required=required)
+            why = Parameter(
+                name=HEADER,
+                param_in=ParamType.HEADER,
+                description="why, in 3 to 500 characters; those concerned can read it",
+                schema=Schema(type=OpenAPIType.STRING, max_length=REASON_CHARS_MAX),
+            )
+            self.parameters = [*(self.parameters or []), why]
+
+    return WithReason
 
 
 async def optional_body(request: AnyRequest, decoder: msgspec.json.Decoder[T], nothing: T) -> T:

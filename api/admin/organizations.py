@@ -8,7 +8,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, QueryParameter
 
-from api.admin.notes import BASE, AnyRequest, noted, noted_deed, optional_body, registered
+from api.admin.notes import BASE, AnyRequest, noted, noted_deed, optional_body, reasoned, registered
 from api.answers import POSITION, json_answer
 from api.auth import principal_of
 from api.fresh import wait_until_fresh
@@ -52,7 +52,7 @@ def _view(row: RegisterRow, inside: Inside | None = None) -> AdminOrganizationVi
     )
 
 
-@get(PATH, summary="All organizations")
+@get(PATH, summary="All organizations", operation_class=reasoned())
 async def list_organizations(
     request: AnyRequest,
     status: Status = None,
@@ -72,7 +72,7 @@ async def list_organizations(
     return json_answer(AdminOrganizationPage(items=items, page=page, page_size=page_size, total=total, links=links))
 
 
-@get(f"{PATH}/{{organization_id:str}}", summary="One organization, whoever it belongs to")
+@get(f"{PATH}/{{organization_id:str}}", summary="One organization, whoever it belongs to", operation_class=reasoned())
 async def show_organization(request: AnyRequest, organization_id: FromPath[str]) -> Response[AdminOrganizationView]:
     """Needs a reason; its auditor sees who looked and why."""
     await wait_until_fresh(request, PROJECTION.name)
@@ -81,7 +81,12 @@ async def show_organization(request: AnyRequest, organization_id: FromPath[str])
     return json_answer(_view(row, await register.inside(services_of(request).pool, row.tenant_id)))
 
 
-@delete(f"{PATH}/{{organization_id:str}}", status_code=204, summary="End an organization for ever")
+@delete(
+    f"{PATH}/{{organization_id:str}}",
+    status_code=204,
+    summary="End an organization for ever",
+    operation_class=reasoned(Purge),
+)
 async def purge_organization(
     request: AnyRequest, organization_id: FromPath[str], confirm: Confirm = None
 ) -> Response[None]:
@@ -106,7 +111,12 @@ async def purge_organization(
     return Response(None, status_code=204, headers=await _caught_up(request, outcome.position if outcome else None))
 
 
-@post(f"{PATH}/{{organization_id:str}}/restore", status_code=200, summary="Restore a deleted organization")
+@post(
+    f"{PATH}/{{organization_id:str}}/restore",
+    status_code=200,
+    summary="Restore a deleted organization",
+    operation_class=reasoned(Reason),
+)
 async def restore_organization(request: AnyRequest, organization_id: FromPath[str]) -> Response[AdminOrganizationView]:
     """As it was, with its members and keys.  One that is not deleted stays as it is; a purged one is gone."""
     body = await optional_body(request, _reason, Reason())

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Response, post
 from litestar.params import FromPath, QueryParameter
 
-from api.admin.notes import BASE, AnyRequest, noted_deed, optional_body, registered
+from api.admin.notes import BASE, AnyRequest, noted_deed, optional_body, reasoned, registered
 from api.answers import json_answer
 from api.auth import principal_of
 from api.errors import ApiError, not_found
@@ -34,7 +34,12 @@ Organization = Annotated[
 _reason = msgspec.json.Decoder(Reason)
 
 
-@post(f"{BASE}/projects/{{project_id:str}}/restore", status_code=200, summary="Restore a deleted project")
+@post(
+    f"{BASE}/projects/{{project_id:str}}/restore",
+    status_code=200,
+    summary="Restore a deleted project",
+    operation_class=reasoned(Reason),
+)
 async def restore(
     request: AnyRequest, project_id: FromPath[str], organization: Organization = None
 ) -> Response[ProjectView]:

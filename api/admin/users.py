@@ -9,8 +9,8 @@ import msgspec
 from litestar import Response, get, patch, post
 from litestar.params import FromPath, QueryParameter
 
-from api.admin.notes import BASE, AnyRequest, noted, noted_deed, optional_body
-from api.answers import POSITION, body_of, json_answer
+from api.admin.notes import BASE, AnyRequest, noted, noted_deed, optional_body, reasoned
+from api.answers import POSITION, json_answer
 from api.auth import principal_of
 from api.bodies import read_json
 from api.errors import not_found
@@ -64,7 +64,7 @@ def _view(found: Account, memberships: list[MembershipView] | None = None) -> Ad
     )
 
 
-@get(f"{BASE}/users", summary="All accounts")
+@get(f"{BASE}/users", summary="All accounts", operation_class=reasoned())
 async def list_users(
     request: AnyRequest,
     status: Status = None,
@@ -90,7 +90,7 @@ async def list_users(
     )
 
 
-@get(f"{BASE}/users/{{user_id:uuid}}", summary="One account")
+@get(f"{BASE}/users/{{user_id:uuid}}", summary="One account", operation_class=reasoned())
 async def show_user(request: AnyRequest, user_id: FromPath[UUID]) -> Response[AdminUserView]:
     """With the organizations it belongs to.  Noted in the platform's history."""
     await noted(request, "user.show", target=f"User:{user_id}")
@@ -110,7 +110,9 @@ async def _shown(request: AnyRequest, user_id: UUID) -> AdminUserView:
     return _view(found, memberships)
 
 
-@patch(f"{BASE}/users/{{user_id:uuid}}", summary="Change an account", operation_class=body_of(UserPatch))
+@patch(
+    f"{BASE}/users/{{user_id:uuid}}", summary="Change an account", operation_class=reasoned(UserPatch, required=True)
+)
 async def update_user(request: AnyRequest, user_id: FromPath[UUID]) -> Response[AdminUserView]:
     """Name, locale, time zone; the rank only by an owner of the installation, and never one's own."""
     body = await read_json(request, _patch)
@@ -128,7 +130,12 @@ async def update_user(request: AnyRequest, user_id: FromPath[UUID]) -> Response[
     return await _done(request, user_id, outcome)
 
 
-@post(f"{BASE}/users/{{user_id:uuid}}/disable", status_code=200, summary="Lock an account")
+@post(
+    f"{BASE}/users/{{user_id:uuid}}/disable",
+    status_code=200,
+    summary="Lock an account",
+    operation_class=reasoned(Reason),
+)
 async def disable_user(request: AnyRequest, user_id: FromPath[UUID]) -> Response[AdminUserView]:
     """Every login of theirs ends and none begins, until it is enabled again.  Twice is no error."""
     body = await optional_body(request, _reason, Reason())
@@ -137,7 +144,12 @@ async def disable_user(request: AnyRequest, user_id: FromPath[UUID]) -> Response
     return await _done(request, user_id, outcome)
 
 
-@post(f"{BASE}/users/{{user_id:uuid}}/enable", status_code=200, summary="Unlock an account")
+@post(
+    f"{BASE}/users/{{user_id:uuid}}/enable",
+    status_code=200,
+    summary="Unlock an account",
+    operation_class=reasoned(Reason),
+)
 async def enable_user(request: AnyRequest, user_id: FromPath[UUID]) -> Response[AdminUserView]:
     """They can sign in again.  Twice is no error."""
     body = await optional_body(request, _reason, Reason())
