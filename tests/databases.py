@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import count
 from typing import Any
 
@@ -27,7 +27,7 @@ def create(server: str, name: str, template: str = "template1") -> None:
 
 
 @contextlib.contextmanager
-def copy_of(server: str, template: str) -> Iterator[str]:
+def copy_of(server: str, template: str) -> Generator[str]:
     """URL of a copy that is gone afterwards, whoever is still connected to it."""
     name = f"test_{next(_numbers)}"
     create(server, name, template)
