@@ -9,6 +9,7 @@ from selenium.common.exceptions import (
     ElementNotInteractableException,
     NoSuchElementException,
     StaleElementReferenceException,
+    WebDriverException,
 )
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -21,6 +22,7 @@ from tests.browser.conftest import Site, text_of
 
 ADA = "ada@example.com"
 WAIT_S = 30
+NOT_YET = (StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException)
 AUTHENTICATOR = {
     "protocol": "ctap2",
     "transport": "internal",
@@ -31,15 +33,14 @@ AUTHENTICATOR = {
 }
 
 
-def until(chrome: Chrome, seen: Any) -> None:
-    """Pages come and go meanwhile: what was found on the last one is no longer there."""
-    passing = [StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException]
+def until(chrome: Chrome, seen: Any, passing: tuple[type[WebDriverException], ...] = (WebDriverException,)) -> None:
+    """Wait; pages come and go meanwhile, and what was found on the last one is no longer there (`passing`)."""
     WebDriverWait(chrome, WAIT_S, ignored_exceptions=passing).until(seen)
 
 
 def press(chrome: Chrome, selector: str) -> None:
     """Press a button as soon as it is there and can be pressed: scripts show some of them a moment after the page."""
-    until(chrome, lambda there: there.find_element(By.CSS_SELECTOR, selector).click() or True)
+    until(chrome, lambda there: there.find_element(By.CSS_SELECTOR, selector).click() or True, NOT_YET)
 
 
 def shows(text: str) -> Any:
@@ -60,7 +61,7 @@ def enrol(chrome: Chrome, url: str, name: str) -> str:
     by_password(chrome)
     until(chrome, shows("You have no passkey yet"))
     field = "#passkey-name"
-    until(chrome, lambda there: there.find_element(By.CSS_SELECTOR, field).send_keys(name, Keys.ENTER) or True)
+    until(chrome, lambda there: there.find_element(By.CSS_SELECTOR, field).send_keys(name, Keys.ENTER) or True, NOT_YET)
     until(chrome, shows(name))
     press(chrome, "nav form button")
     until(chrome, shows("Mail me a link instead"))
