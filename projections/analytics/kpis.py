@@ -12,7 +12,10 @@ import msgspec
 
 
 class Kpi(msgspec.Struct, frozen=True):
-    """One number.  `sql` aggregates rows of `fact_session` (source `sessions`) or `agg_usage` (source `usage`)."""
+    """One number.  `sql` aggregates rows of `fact_session` (source `sessions`) or `agg_usage` (source `usage`).
+
+    Sums of pico-USD (`pico`) are rounded to micro-USD after that: rounding inside would be planned for every occurrence.
+    """
 
     name: str
     unit: str
@@ -20,9 +23,18 @@ class Kpi(msgspec.Struct, frozen=True):
     formula: str
     sql: str
 
+    @property
+    def pico(self) -> bool:
+        """Whether `sql` answers pico-USD."""
+        return self.source == "usage" and self.unit == "micro-USD"
+
 
 def _share(part: str, whole: str) -> str:
     return f"{part}::DOUBLE / nullif({whole}, 0)"
+
+
+def _money(pico: str) -> str:
+    return f"coalesce({pico}, 0)"
 
 
 def _sum(column: str) -> str:
@@ -62,8 +74,8 @@ KPIS = (
     Kpi("tool_failure_rate", "share of 1", "sessions", "tool_failures / tool_calls; null without tool calls", _share("sum(tool_failures)", "sum(tool_calls)")),
     Kpi("subagents", "subagents", "sessions", "sum of subagents", _sum("subagents")),
     Kpi("compactions", "compactions", "sessions", "sum of compactions", _sum("compactions")),
-    Kpi("total_cost_usd_micros", "micro-USD", "usage", "sum of cost over calls and rests, rounded half to even once", "micro_usd(coalesce(sum(cost_pico_usd), 0))"),
-    Kpi("rest_usd_micros", "micro-USD", "usage", "the part of total_cost_usd_micros that no known call accounts for", "micro_usd(coalesce(sum(cost_pico_usd) FILTER (WHERE kind = 'rest'), 0))"),
+    Kpi("total_cost_usd_micros", "micro-USD", "usage", "sum of cost over calls and rests, rounded half to even once", _money("sum(cost_pico_usd)")),
+    Kpi("rest_usd_micros", "micro-USD", "usage", "the part of total_cost_usd_micros that no known call accounts for", _money("sum(cost_pico_usd) FILTER (WHERE kind = 'rest')")),
     Kpi("model_calls", "calls", "usage", "number of model calls that count", _sum("calls")),
     Kpi("input_tokens", "tokens", "usage", "sum of tokens sent outside the cache", _sum("input_tokens")),
     Kpi("output_tokens", "tokens", "usage", "sum of tokens answered, reasoning included", _sum("output_tokens")),
@@ -74,9 +86,9 @@ KPIS = (
     Kpi("cache_hit_rate", "share of 1", "usage", "cache_read_tokens / (input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens); null without tokens", _share("sum(cache_read_tokens)", _PROMPT_TOKENS)),
     Kpi("uncosted_calls", "calls", "usage", "calls whose cost is not known: total_cost_usd_micros is a lower bound while this is not 0", _sum("uncosted_calls")),
     Kpi("unpriced_calls", "calls", "usage", "calls without a price of ours", _sum("unpriced_calls")),
-    Kpi("reported_usd_micros", "micro-USD", "usage", "sum of the costs that agents reported per call", "micro_usd(coalesce(sum(reported_pico_usd), 0))"),
-    Kpi("priced_usd_micros", "micro-USD", "usage", "sum of our prices times the tokens", "micro_usd(coalesce(sum(priced_pico_usd), 0))"),
-    Kpi("drift_usd_micros", "micro-USD", "usage", "reported minus priced, over calls that have both", "micro_usd(coalesce(sum(compared_reported_pico_usd - compared_priced_pico_usd), 0))"),
+    Kpi("reported_usd_micros", "micro-USD", "usage", "sum of the costs that agents reported per call", _money("sum(reported_pico_usd)")),
+    Kpi("priced_usd_micros", "micro-USD", "usage", "sum of our prices times the tokens", _money("sum(priced_pico_usd)")),
+    Kpi("drift_usd_micros", "micro-USD", "usage", "reported minus priced, over calls that have both", _money("sum(compared_reported_pico_usd - compared_priced_pico_usd)")),
 )  # fmt: skip
 BY_NAME = {kpi.name: kpi for kpi in KPIS}
 SESSION_KPIS = tuple(kpi for kpi in KPIS if kpi.source == "sessions")
@@ -91,6 +103,12 @@ MICRO_USD = (
 )
 
 
-def expressions(kpis: tuple[Kpi, ...]) -> str:
-    """The select list that computes them."""
-    return ", ".join(f"{kpi.sql} AS {kpi.name}" for kpi in kpis)
+def computed(kpis: tuple[Kpi, ...], source: str, by: str = "") -> str:
+    """The query that computes them over `source` (what follows FROM), per value of the columns `by`."""
+    names = [
+        *(by.split(", ") if by else []),
+        *(f"micro_usd({kpi.name}) AS {kpi.name}" if kpi.pico else kpi.name for kpi in kpis),
+    ]
+    inner = ", ".join([*([by] if by else []), *(f"{kpi.sql} AS {kpi.name}" for kpi in kpis)])
+    grouping = f" GROUP BY {by}" if by else ""
+    return f"SELECT {', '.join(names)} FROM (SELECT {inner} FROM {source}{grouping})"  # noqa: S608  our own texts

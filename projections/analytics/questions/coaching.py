@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.analytics.kpis import BY_NAME, expressions
+from projections.analytics.kpis import BY_NAME, Kpi, computed
 from projections.analytics.questions import base
 from projections.analytics.questions.base import Cursor, Question, QuestionError, Scope
 
@@ -25,6 +25,13 @@ _KPIS = tuple(
         "tool_failure_rate",
     )
 )
+_TIME = Kpi(
+    "time_ms",
+    "milliseconds",
+    "sessions",
+    "mean duration of completed sessions",
+    "round(avg(duration_ms) FILTER (WHERE outcome = 'completed'))::BIGINT",
+)
 _NONE: dict[str, Any] = {kpi.name: None if "rate" in kpi.name or kpi.name.startswith("average") else 0 for kpi in _KPIS}
 
 
@@ -40,12 +47,11 @@ def coaching(cursor: Cursor, org_id: UUID, params: CoachingParams) -> dict[str, 
     if scope.since is None or scope.until is None:
         raise QuestionError("since", "since and until: expected both ends of the range")
     where = base.sessions(org_id, scope)
-    time = "round(avg(duration_ms) FILTER (WHERE outcome = 'completed'))::BIGINT AS time_ms"
     found = {
         row.pop("coached"): row
         for row in base.rows(
             cursor,
-            f"SELECT coached, {expressions(_KPIS)}, {time} FROM fact_session WHERE {where.sql} GROUP BY coached",  # noqa: S608
+            computed((*_KPIS, _TIME), f"fact_session WHERE {where.sql}", "coached"),
             where.values,
         )
     }

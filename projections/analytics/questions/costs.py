@@ -9,11 +9,12 @@ import msgspec
 
 from domain.contracts.decide import BASIS_POINTS_MAX, Discount, basis_points_of
 from domain.pricing import micro_usd
-from projections.analytics.kpis import USAGE_KPIS, expressions
+from projections.analytics.kpis import USAGE_KPIS, Kpi, computed
 from projections.analytics.questions import base
 from projections.analytics.questions.base import Cursor, Question, Scope, Where
 from projections.analytics.schema import CALL_COST
 
+_RUNS = Kpi("runs", "subagents", "usage", "different subagents", "count(DISTINCT llm_session_id || ' ' || agent_id)")
 PARTS_MAX = 100  # rows of each table of the breakdown
 TOOLS_MAX = 200
 
@@ -32,7 +33,7 @@ def breakdown(cursor: Cursor, org_id: UUID, params: BreakdownParams) -> dict[str
     """The cost of a range, taken apart every way the facts allow without looking at single calls."""
     where = base.usage(org_id, params.scope)
     return {
-        "total": base.one(cursor, f"SELECT {expressions(USAGE_KPIS)} FROM agg_usage WHERE {where.sql}", where.values),  # noqa: S608
+        "total": base.one(cursor, computed(USAGE_KPIS, f"agg_usage WHERE {where.sql}"), where.values),
         "by_model": _by(cursor, where, "model"),
         **contract(cursor, org_id, where),
         "by_agent": _by(cursor, where, "agent"),
@@ -58,8 +59,8 @@ def _by(cursor: Cursor, where: Where, columns: str, also: str = "kind = 'call'")
     """Usage KPIs per value of `columns`, the most expensive first."""
     return base.rows(
         cursor,
-        f"SELECT {columns}, {expressions(USAGE_KPIS)} FROM agg_usage WHERE {where.sql} AND {also}"  # noqa: S608
-        f" GROUP BY {columns} ORDER BY total_cost_usd_micros DESC, {columns} LIMIT {PARTS_MAX}",
+        computed(USAGE_KPIS, f"agg_usage WHERE {where.sql} AND {also}", columns)
+        + f" ORDER BY total_cost_usd_micros DESC, {columns} LIMIT {PARTS_MAX}",
         where.values,
     )
 
@@ -196,18 +197,18 @@ class SubagentParams(msgspec.Struct, frozen=True, kw_only=True):
 def by_subagent(cursor: Cursor, org_id: UUID, params: SubagentParams) -> dict[str, Any]:
     """Usage per kind of subagent, and that of the main threads."""
     where = base.usage(org_id, params.scope)
+    kind = "coalesce(agent_type, '(not named)') AS subagent"
+    named = f"(SELECT *, {kind} FROM agg_usage WHERE {where.sql} AND agent_id IS NOT NULL)"  # noqa: S608
     return {
         "subagents": base.rows(
             cursor,
-            "SELECT coalesce(agent_type, '(not named)') AS subagent,"  # noqa: S608
-            f" count(DISTINCT llm_session_id || ' ' || agent_id) AS runs, {expressions(USAGE_KPIS)}"
-            f" FROM agg_usage WHERE {where.sql} AND agent_id IS NOT NULL"
-            f" GROUP BY subagent ORDER BY total_cost_usd_micros DESC, subagent LIMIT {PARTS_MAX}",
+            computed((_RUNS, *USAGE_KPIS), named, "subagent")
+            + f" ORDER BY total_cost_usd_micros DESC, subagent LIMIT {PARTS_MAX}",
             where.values,
         ),
         "main": base.one(
             cursor,
-            f"SELECT {expressions(USAGE_KPIS)} FROM agg_usage WHERE {where.sql} AND agent_id IS NULL",  # noqa: S608
+            computed(USAGE_KPIS, f"agg_usage WHERE {where.sql} AND agent_id IS NULL"),
             where.values,
         ),
     }

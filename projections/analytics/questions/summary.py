@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from projections.analytics import periods
-from projections.analytics.kpis import SESSION_KPIS, USAGE_KPIS, expressions
+from projections.analytics.kpis import SESSION_KPIS, USAGE_KPIS, computed
 from projections.analytics.periods import Length, cut, zone
 from projections.analytics.questions import base
 from projections.analytics.questions.base import GROUPS_MAX, Cursor, Question, QuestionError, Scope, utc
@@ -42,8 +42,8 @@ def summary(cursor: Cursor, org_id: UUID, params: SummaryParams) -> dict[str, An
     """Every KPI by name."""
     told, used = base.sessions(org_id, params.scope), base.usage(org_id, params.scope)
     return {
-        **base.one(cursor, f"SELECT {expressions(SESSION_KPIS)} FROM fact_session WHERE {told.sql}", told.values),  # noqa: S608
-        **base.one(cursor, f"SELECT {expressions(USAGE_KPIS)} FROM agg_usage WHERE {used.sql}", used.values),  # noqa: S608
+        **base.one(cursor, computed(SESSION_KPIS, f"fact_session WHERE {told.sql}"), told.values),
+        **base.one(cursor, computed(USAGE_KPIS, f"agg_usage WHERE {used.sql}"), used.values),
     }
 
 
@@ -62,17 +62,23 @@ def series(cursor: Cursor, org_id: UUID, params: SeriesParams) -> dict[str, Any]
     told, used = base.sessions(org_id, params.scope), base.usage(org_id, params.scope)
     begun = base.rows(
         cursor,
-        f"SELECT p.start_at, {expressions(SESSION_KPIS)}"  # noqa: S608
-        f" FROM (SELECT * FROM fact_session WHERE {told.sql}) s"
-        " ASOF JOIN (SELECT unnest(?::TIMESTAMP[]) AS start_at) p ON s.started_at >= p.start_at GROUP BY p.start_at",
+        computed(
+            SESSION_KPIS,
+            f"(SELECT * FROM fact_session WHERE {told.sql}) s"  # noqa: S608
+            " ASOF JOIN (SELECT unnest(?::TIMESTAMP[]) AS start_at) p ON s.started_at >= p.start_at",
+            "start_at",
+        ),
         [*told.values, starts],
     )
     sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMMED)
     spent = base.rows(
         cursor,
-        f"SELECT p.start_at, {expressions(USAGE_KPIS)}"  # noqa: S608
-        f" FROM (SELECT slot_at, kind, {sums} FROM agg_usage WHERE {used.sql} GROUP BY slot_at, kind) u"
-        " ASOF JOIN (SELECT unnest(?::TIMESTAMP[]) AS start_at) p ON u.slot_at >= p.start_at GROUP BY p.start_at",
+        computed(
+            USAGE_KPIS,
+            f"(SELECT slot_at, kind, {sums} FROM agg_usage WHERE {used.sql} GROUP BY slot_at, kind) u"  # noqa: S608
+            " ASOF JOIN (SELECT unnest(?::TIMESTAMP[]) AS start_at) p ON u.slot_at >= p.start_at",
+            "start_at",
+        ),
         [*used.values, starts],
     )
     by_start: dict[Any, dict[str, Any]] = {}
@@ -125,9 +131,8 @@ def grouped(cursor: Cursor, org_id: UUID, params: GroupParams) -> dict[str, Any]
     told, used, by = base.sessions(org_id, params.scope), base.usage(org_id, params.scope), params.by
     found: dict[Any, dict[str, Any]] = {}
     for table, kpis, where in (("fact_session", SESSION_KPIS, told), ("agg_usage", USAGE_KPIS, used)):
-        sql = f"SELECT {by} AS key, {expressions(kpis)} FROM {table} WHERE {where.sql} GROUP BY {by}"  # noqa: S608
-        for row in base.rows(cursor, sql, where.values):
-            key = row.pop("key")
+        for row in base.rows(cursor, computed(kpis, f"{table} WHERE {where.sql}", by), where.values):
+            key = row.pop(by)
             found.setdefault(key, {"key": key, **EMPTY}).update(row)
     ordered = sorted(
         found.values(),

@@ -1,0 +1,204 @@
+"""One file filled and asked, timed from the inside: `python -m tests.benchmarks.analytics.run < plan.json`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from projections.analytics.asking import Answer, Ask
+from tests.benchmarks.analytics import generate
+from workers.analytics.answers import Answerer
+from workers.analytics.file import AnalyticsFile, Batch, Stand
+
+MEMORY_MB = 1024
+STEP_SESSIONS = 50  # per transaction while questions are asked
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """How much to fill in, and how often each question is asked while ingestion goes on."""
+
+    folder: str
+    sessions: int
+    calls: int
+    seed: int = 7
+    asked: int = 300
+    ingest_pause_s: float = 0.5
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """`ingest_rate`: model calls per second of the worker's writing alone.  Latencies in ms by question: p50 and p99."""
+
+    calls: int
+    sessions: int
+    usage_rows: int
+    ingest_rate: float
+    generate_s: float
+    file_mb: float
+    p50_ms: dict[str, float]
+    p99_ms: dict[str, float]
+    ingested_meanwhile: int
+    peak_mb: float
+    total_cost_usd_micros: int
+    true_cost_usd_micros: int
+
+
+def questions() -> dict[str, Ask]:
+    """What is asked: everything KPI, 90 days, and everything per person."""
+    end = generate.END + timedelta(days=1)
+    scope = {"since": generate.END - timedelta(days=200), "until": end}
+    encode = msgspec.json.encode
+
+    def ask(question: str, **params: Any) -> Ask:
+        return Ask(question=question, org_id=generate.ORG, params=msgspec.Raw(encode(params)), deadline_s=30)
+
+    return {
+        "summary": ask("summary", scope=scope),
+        "summary-90d": ask("summary", scope={**scope, "since": end - timedelta(days=90)}),
+        "daily-90d": ask(
+            "timeseries", scope={**scope, "since": end - timedelta(days=90)}, length="daily", zone="Europe/Berlin"
+        ),
+        "by-user": ask("grouped", scope=scope, by="person_id"),
+    }
+
+
+def fill(file: AnalyticsFile, plan: Plan, scratch: Path) -> tuple[float, float]:
+    """Write everything; seconds spent writing, and making what is written."""
+    wrote = made = 0.0
+    started = time.perf_counter()
+    for number, (place, idents) in enumerate(generate.pages(plan.seed, plan.sessions, plan.calls, scratch)):
+        made += time.perf_counter() - started
+        started = time.perf_counter()
+        batch = Batch(place, Stand(1, 1, number + 1), fresh=True)
+        batch.llm_sessions[generate.ORG] = idents
+        file.write(batch, complete=True)
+        wrote += time.perf_counter() - started
+        shutil.rmtree(place)
+        started = time.perf_counter()
+    return wrote, made
+
+
+class Ingestion(threading.Thread):
+    """New sessions, one transaction after the other, corrections included: every batch is written twice."""
+
+    def __init__(self, file: AnalyticsFile, plan: Plan, scratch: Path) -> None:
+        super().__init__(daemon=True)
+        self._file, self._plan, self._scratch = file, plan, scratch
+        self.stop = threading.Event()
+        self.calls = 0
+        self.failed: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:  # noqa: BLE001  told to the main thread
+            self.failed = error
+
+    def _run(self) -> None:
+        per = max(1, self._plan.calls // self._plan.sessions)
+        more = generate.pages(
+            self._plan.seed + 1, 10**5, 10**5 * per, self._scratch, per_page=STEP_SESSIONS, first=10**7
+        )
+        position = 10**6
+        for place, idents in more:
+            for _ in range(2):
+                position += 1
+                batch = Batch(place, Stand(1, 1, position))
+                batch.sessions[generate.ORG] = batch.llm_sessions[generate.ORG] = idents
+                self._file.write(batch)
+            self.calls += STEP_SESSIONS * per
+            shutil.rmtree(place)
+            if self.stop.wait(self._plan.ingest_pause_s):
+                return
+
+
+async def ask_all(file: AnalyticsFile, plan: Plan) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
+    """Each question in turn, one caller; p50, p99 and the first summary."""
+    answers = Answerer()
+    answers.use(file)
+    encoded = {name: msgspec.json.encode(ask) for name, ask in questions().items()}
+    took: dict[str, list[float]] = {name: [] for name in encoded}
+    first: dict[str, Any] = {}
+    for _ in range(plan.asked):
+        for name, payload in encoded.items():
+            started = time.perf_counter()
+            reply = msgspec.json.decode(await answers.answer(payload), type=Answer)
+            took[name].append((time.perf_counter() - started) * 1000)
+            if reply.error is not None:
+                raise RuntimeError(f"{name}: {reply.error} {reply.message}")
+            first.setdefault(name, msgspec.json.decode(reply.answer))
+    answers.close()
+    p50 = {name: sorted(ms)[len(ms) // 2] for name, ms in took.items()}
+    p99 = {name: sorted(ms)[min(len(ms) - 1, int(len(ms) * 0.99))] for name, ms in took.items()}
+    return p50, p99, first["summary"]
+
+
+def peak_mb() -> float:
+    """The most memory this process had resident."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def execute(plan: Plan) -> Report:
+    """Fill, then ask with ingestion running."""
+    folder = Path(plan.folder)
+    scratch = folder / "scratch"
+    scratch.mkdir(parents=True)
+    path = folder / "1.duckdb"
+    file = AnalyticsFile(path, memory_mb=MEMORY_MB)
+    file.create()
+    wrote, made = fill(file, plan, scratch)
+    _, _, told = asyncio.run(ask_all(file, msgspec.structs.replace(plan, asked=1)))
+    usage = file.rows()["agg_usage"]
+    ingestion = Ingestion(file, plan, scratch)
+    ingestion.start()
+    p50, p99, _ = asyncio.run(ask_all(file, plan))
+    ingestion.stop.set()
+    ingestion.join()
+    if ingestion.failed is not None:
+        raise ingestion.failed
+    sums = generate.Sums()
+    truth = (
+        file.cursor()
+        .execute("SELECT sum(cost_usd_micros) FROM fact_session WHERE session_id LIKE ?", [f"{plan.seed:04x}-%"])
+        .fetchone()
+    )
+    del sums
+    file.close()
+    return Report(
+        calls=plan.calls,
+        sessions=plan.sessions,
+        usage_rows=usage,
+        ingest_rate=plan.calls / wrote,
+        generate_s=made,
+        file_mb=path.stat().st_size / 1e6,
+        p50_ms=p50,
+        p99_ms=p99,
+        ingested_meanwhile=ingestion.calls,
+        peak_mb=peak_mb(),
+        total_cost_usd_micros=told["total_cost_usd_micros"],
+        true_cost_usd_micros=int(truth[0]) if truth else 0,
+    )
+
+
+def main() -> int:
+    """Read the plan from standard input, print the report."""
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
+    report = execute(plan)
+    sys.stdout.buffer.write(b"\n" + msgspec.json.encode(report) + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
