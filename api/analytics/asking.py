@@ -51,6 +51,12 @@ def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def _quarter(moment: datetime, *, up: bool) -> datetime:
+    """The quarter of an hour it is in, or the next one: usage is summed by quarters, and sessions must match it."""
+    whole = moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0)
+    return whole + timedelta(minutes=15) if up and whole != moment else whole
+
+
 async def scope_of(
     request: AnyRequest,
     since: Since = None,
@@ -69,8 +75,8 @@ async def scope_of(
     Raises:
         ApiError: 400, the range is empty or longer than `RANGE_DAYS_MAX` days.
     """
-    end = _utc(until) if until is not None else datetime.now(UTC)
-    start = _utc(since) if since is not None else end - timedelta(days=RANGE_DAYS_DEFAULT)
+    end = _quarter(_utc(until) if until is not None else datetime.now(UTC), up=True)
+    start = _quarter(_utc(since), up=False) if since is not None else end - timedelta(days=RANGE_DAYS_DEFAULT)
     if start >= end:
         raise ApiError(400, "since: expected a moment before until", details={"field": "since"})
     if end - start > timedelta(days=RANGE_DAYS_MAX):

@@ -24,6 +24,11 @@ class Kpi(msgspec.Struct, frozen=True):
     sql: str
 
     @property
+    def whole_sql(self) -> str:
+        """The whole formula: what `computed` computes in two steps."""
+        return f"micro_usd({self.sql})" if self.pico else self.sql
+
+    @property
     def pico(self) -> bool:
         """Whether `sql` answers pico-USD."""
         return self.source == "usage" and self.unit == "micro-USD"

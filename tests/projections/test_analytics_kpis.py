@@ -22,7 +22,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "kpis.md"
 
 def page() -> str:
     rows = "\n".join(
-        f"| `{kpi.name}` | {kpi.unit} | {kpi.formula} | `{kpi.sql}` |".replace("||", "\\|\\|") for kpi in KPIS
+        f"| `{kpi.name}` | {kpi.unit} | {kpi.formula} | `{kpi.whole_sql}` |".replace("||", "\\|\\|") for kpi in KPIS
     )
     before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- generated: begin -->")
     _, _, after = rest.partition("<!-- generated: end -->")

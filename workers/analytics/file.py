@@ -19,7 +19,7 @@ import msgspec
 from projections.analytics import facts, schema
 from projections.analytics.changes import USAGE_COLUMNS
 from projections.analytics.schema import BY_NAME, Table
-from workers.analytics.sums import REST, USAGE
+from workers.analytics.sums import MARK, MOVED, MOVED_PEOPLE, REST, SUM_AGAIN, SUM_UP, USAGE
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,7 +35,7 @@ JSON_TABLES = {"sessions": "fact_session", "llm_sessions": "fact_llm_session", "
 _META_DDL = f"""
 CREATE TABLE {META} (
     schema_version INTEGER, engine VARCHAR, sessions_version INTEGER, generation INTEGER, position BIGINT,
-    complete BOOLEAN, updated_at TIMESTAMP
+    updated_at TIMESTAMP
 )
 """
 
@@ -52,7 +52,7 @@ class Batch(msgspec.Struct):
     """What one transaction changes.  The rows lie as files in `folder`, by the names of `CSV_TABLES` and `JSON_TABLES`, and
     `usage`; a missing file means no rows.
 
-    `fresh`: nothing of it is in the file yet.  `sessions` and `llm_sessions` are the ids, by organization, whose rows are
+    `fresh`: nothing of it is in the file yet; `whole`: it is the last of those that fill a file.  `sessions` and `llm_sessions` are the ids, by organization, whose rows are
     replaced by those in the files; `erased` people whose ids go, `purged` organizations
     all of whose rows go.  `dimensions` are small tables by name, replaced whole.
     """
@@ -60,6 +60,7 @@ class Batch(msgspec.Struct):
     folder: Path
     stand: Stand
     fresh: bool = False
+    whole: bool = False
     sessions: dict[UUID, list[str]] = {}
     llm_sessions: dict[UUID, list[str]] = {}
     erased: dict[UUID, list[UUID]] = {}
@@ -83,6 +84,7 @@ class AnalyticsFile:
         import duckdb  # noqa: PLC0415  takes 0.1 s and 40 MB: only for who opens a file
 
         self.path = path
+        self._filling = False
         scratch = path.with_suffix(".tmp")
         self._connection: duckdb.DuckDBPyConnection = duckdb.connect(
             str(path),
@@ -98,7 +100,7 @@ class AnalyticsFile:
 
     @property
     def stand(self) -> Stand | None:
-        """Where it stands; None while it is empty, incomplete or of another version of schema or engine."""
+        """Where it stands; None while it is empty or of another version of schema or engine."""
         tables = self._connection.execute(
             "SELECT count(*) FROM duckdb_tables() WHERE table_name = ?", [META]
         ).fetchone()
@@ -106,7 +108,7 @@ class AnalyticsFile:
             return None
         row = self._connection.execute(
             f"SELECT sessions_version, generation, position FROM {META}"  # noqa: S608  a constant
-            " WHERE complete AND schema_version = ? AND engine = ?",
+            " WHERE schema_version = ? AND engine = ?",
             [schema.SCHEMA_VERSION, engine()],
         ).fetchone()
         return None if row is None else Stand(*row)
@@ -128,19 +130,27 @@ class AnalyticsFile:
         run(_META_DDL)
         run("COMMIT")
 
-    def write(self, batch: Batch, *, complete: bool = True) -> int:
-        """Apply a batch and its checkpoint in one transaction; how many rows were inserted."""
+    def write(self, batch: Batch) -> int:
+        """Apply a batch and its checkpoint in one transaction; how many rows were inserted.
+
+        Batches that fill a file share one, which the last of them (`whole`) commits: rows then go into the file once, and not
+        into DuckDB's log first.
+        """
         run = self._connection.execute
-        run("BEGIN")
+        if not self._filling:
+            run("BEGIN")
+        self._filling = batch.fresh and not batch.whole
         try:
             written = self._apply(batch)
-            run(f"DELETE FROM {META}")  # noqa: S608
-            run(
-                f"INSERT INTO {META} VALUES (?, ?, ?, ?, ?, ?, CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP))",  # noqa: S608
-                [schema.SCHEMA_VERSION, engine(), *msgspec.structs.astuple(batch.stand), complete],
-            )
-            run("COMMIT")
+            if not self._filling:
+                run(f"DELETE FROM {META}")  # noqa: S608
+                run(
+                    f"INSERT INTO {META} VALUES (?, ?, ?, ?, ?, CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP))",  # noqa: S608
+                    [schema.SCHEMA_VERSION, engine(), *msgspec.structs.astuple(batch.stand)],
+                )
+                run("COMMIT")
         except BaseException:
+            self._filling = False
             with contextlib.suppress(Exception):
                 run("ROLLBACK")
             raise
@@ -149,6 +159,7 @@ class AnalyticsFile:
     def _apply(self, batch: Batch) -> int:
         written = 0
         if not batch.fresh:
+            self._mark(batch, first=True)
             self._clear(batch)
         for name, table in JSON_TABLES.items():
             written += self._insert(BY_NAME[table], batch.path(name), _json_source(BY_NAME[table], batch.path(name)))
@@ -163,8 +174,22 @@ class AnalyticsFile:
                     f"UPDATE {table} SET person_id = NULL WHERE org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))",  # noqa: S608
                     [org_id, people],
                 )
+        if not batch.fresh:
+            self._mark(batch, first=False)
+        for statement in SUM_UP if batch.whole else () if batch.fresh else SUM_AGAIN:
+            self._connection.execute(statement)
         self._dimensions(batch)
         return written
+
+    def _mark(self, batch: Batch, *, first: bool) -> None:
+        """Note whose sums have to be made again: of what the batch replaces, then of what it brings."""
+        run = self._connection.execute
+        if first:
+            run(MARK)
+            for org_id, people in batch.erased.items():
+                run(MOVED_PEOPLE, [org_id, people])
+        for org_id, ids in batch.llm_sessions.items():
+            run(MOVED, [org_id, ids])
 
     def _clear(self, batch: Batch) -> None:
         run = self._connection.execute

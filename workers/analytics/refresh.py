@@ -211,7 +211,9 @@ class Refresher:
                     writing = loop.run_in_executor(self._writing, _write_page, file, batch)
             if writing is not None:
                 total += await writing
-            batch = Batch(self._scratch / "nothing", stand, fresh=True, dimensions=await _dimensions(connection))
+            batch = Batch(
+                self._scratch / "nothing", stand, fresh=True, whole=True, dimensions=await _dimensions(connection)
+            )
             await self._check(found)
             await self._in_thread(file.write, batch)
         log.info(
@@ -247,7 +249,7 @@ def is_current(found: Standing | None, stand: Stand | None) -> bool:
 
 def _write_page(file: AnalyticsFile, batch: Batch) -> int:
     try:
-        return file.write(batch, complete=False)
+        return file.write(batch)
     finally:
         shutil.rmtree(batch.folder, ignore_errors=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projections.analytics.schema import AGG_USAGE
+from projections.analytics.schema import AGG_USAGE, DIMENSIONS, SUMMED
 
 _DIMENSIONS = (
     "l.session_id, u.slot_at, 'call', u.agent_id, s.agent_type, u.model, l.person_id, l.agent, l.project, l.repo"
@@ -84,3 +84,34 @@ SELECT {", ".join(_rest_value(column.name) for column in AGG_USAGE.columns)}
  WHERE l.cost_usd_micros IS NOT NULL AND l.last_activity_at IS NOT NULL
    AND l.cost_usd_micros * 1000000 <> coalesce(t.cost, 0)
 """  # noqa: S608
+
+_SUMS_OF = ", ".join(f"sum({column.name}) AS {column.name}" for column in SUMMED)
+_SLOT = f"SELECT org_id, slot_at, kind, {_SUMS_OF} FROM agg_usage"  # noqa: S608
+_DAY = {
+    name: f"SELECT org_id, CAST(slot_at AS DATE) AS day, '{name}', CAST({name} AS VARCHAR), kind, {_SUMS_OF} FROM agg_usage"  # noqa: S608
+    for name in DIMENSIONS
+}
+_SLOT_GROUPS = "GROUP BY org_id, slot_at, kind"
+_DAY_GROUPS = {name: f"GROUP BY org_id, day, {name}, kind" for name in DIMENSIONS}
+# Everything, for a file that was filled from nothing.
+SUM_UP = (
+    f"INSERT INTO agg_slot {_SLOT} {_SLOT_GROUPS}",
+    *(f"INSERT INTO agg_day {_DAY[name]} {_DAY_GROUPS[name]}" for name in DIMENSIONS),
+)
+# What changes: the quarters of an hour in which the conversations of a batch had usage before, and those in which they have now.
+MARK = "CREATE OR REPLACE TEMP TABLE moved_slot (org_id UUID, slot_at TIMESTAMP)"
+MOVED = (
+    "INSERT INTO moved_slot SELECT DISTINCT org_id, slot_at FROM agg_usage"
+    " WHERE row_hash IN (SELECT hash(?::UUID, unnest(?::VARCHAR[])))"
+)
+MOVED_PEOPLE = "INSERT INTO moved_slot SELECT DISTINCT org_id, slot_at FROM agg_usage WHERE org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))"
+_DAYS = "(SELECT DISTINCT org_id, CAST(slot_at AS DATE) AS day FROM moved_slot)"
+SUM_AGAIN = (
+    "DELETE FROM agg_slot WHERE (org_id, slot_at) IN (SELECT org_id, slot_at FROM moved_slot)",
+    f"INSERT INTO agg_slot {_SLOT} WHERE (org_id, slot_at) IN (SELECT org_id, slot_at FROM moved_slot) {_SLOT_GROUPS}",  # noqa: S608
+    f"DELETE FROM agg_day WHERE (org_id, day) IN {_DAYS}",  # noqa: S608
+    *(
+        f"INSERT INTO agg_day {_DAY[name]} WHERE (org_id, CAST(slot_at AS DATE)) IN {_DAYS} {_DAY_GROUPS[name]}"
+        for name in DIMENSIONS
+    ),
+)

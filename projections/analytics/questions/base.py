@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
+
+from projections.analytics.schema import DIMENSIONS, SUMMED
 
 GROUPS_MAX = 500  # rows of a table that is grouped by something
 
@@ -94,6 +96,53 @@ def usage(org_id: UUID, scope: Scope) -> Where:
     """Rows of `agg_usage`: what was used in the range."""
     where = _place(org_id, scope, "slot_at")
     return where if scope.model is None else where.plus("model = ?", scope.model)
+
+
+def used(org_id: UUID, scope: Scope, by: str | None = None) -> Where:
+    """What follows FROM for sums of usage, from the coarsest table that holds what is asked: the same sums from all of them.
+
+    `by` is the column they are grouped by, None where they are not.
+    """
+    asked = {
+        name
+        for name in ("person_id", "agent", "project", "repo", "branch", "model")
+        if getattr(scope, name) is not None
+    }
+    if by is not None:
+        asked.add(by)
+    if not asked or asked == {"slot_at"}:
+        where = _place(org_id, scope, "slot_at")
+        return Where(f"agg_slot WHERE {where.sql}", where.values)
+    if len(asked) != 1 or not asked <= set(DIMENSIONS) or scope.since is None or scope.until is None:
+        where = usage(org_id, scope)
+        return Where(f"agg_usage WHERE {where.sql}", where.values)
+    (name,) = asked
+    since, until = utc(scope.since), utc(scope.until)
+    first = since if since == _day(since) else _day(since) + timedelta(days=1)
+    last = max(first, _day(until))
+    sums = ", ".join(column.name for column in SUMMED)
+    wanted, kind = getattr(scope, name), "UUID" if name == "person_id" else "VARCHAR"
+    some, values = ("", []) if wanted is None else (f" AND {{0}} = CAST(? AS {kind})", [str(wanted)])
+    # Whole days (UTC) from the table of days, and the rest of the range, before and after them, quarter by quarter.
+    days = some.format(f"CAST(value AS {kind})")
+    whole = (
+        f"SELECT CAST(value AS {kind}) AS {name}, kind, {sums} FROM agg_day"  # noqa: S608
+        f" WHERE org_id = ? AND day >= ? AND day < ? AND dimension = '{name}'{days}"
+    )
+    parts = [whole]
+    given = [org_id, first, last, *values]
+    for start, end in ((since, min(first, until)), (max(last, min(first, until)), until)):
+        if start < end:
+            parts.append(
+                f"SELECT {name}, kind, {sums} FROM agg_usage WHERE org_id = ? AND slot_at >= ? AND slot_at < ?"  # noqa: S608
+                + some.format(name)
+            )
+            given += [org_id, start, end, *values]
+    return Where(f"({' UNION ALL '.join(parts)})", given)
+
+
+def _day(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def rows(cursor: Cursor, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:

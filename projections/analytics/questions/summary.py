@@ -14,22 +14,6 @@ from projections.analytics.questions import base
 from projections.analytics.questions.base import GROUPS_MAX, Cursor, Question, QuestionError, Scope, utc
 
 Group = Literal["agent", "person_id", "project", "repo", "branch"]
-_SUMMED = [
-    "cost_pico_usd",
-    "calls",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "uncosted_calls",
-    "unpriced_calls",
-    "reported_pico_usd",
-    "priced_pico_usd",
-    "compared_reported_pico_usd",
-    "compared_priced_pico_usd",
-]
 
 
 class SummaryParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +24,10 @@ class SummaryParams(msgspec.Struct, frozen=True, kw_only=True):
 
 def summary(cursor: Cursor, org_id: UUID, params: SummaryParams) -> dict[str, Any]:
     """Every KPI by name."""
-    told, used = base.sessions(org_id, params.scope), base.usage(org_id, params.scope)
+    told, used = base.sessions(org_id, params.scope), base.used(org_id, params.scope)
     return {
         **base.one(cursor, computed(SESSION_KPIS, f"fact_session WHERE {told.sql}"), told.values),
-        **base.one(cursor, computed(USAGE_KPIS, f"agg_usage WHERE {used.sql}"), used.values),
+        **base.one(cursor, computed(USAGE_KPIS, used.sql), used.values),
     }
 
 
@@ -59,27 +43,32 @@ def series(cursor: Cursor, org_id: UUID, params: SeriesParams) -> dict[str, Any]
     """Every KPI for each period of the range, those in which nothing happened included."""
     found = periods_of(params)
     starts = [utc(period.start) for period in found]
-    told, used = base.sessions(org_id, params.scope), base.usage(org_id, params.scope)
+    told, used = base.sessions(org_id, params.scope), base.used(org_id, params.scope, "slot_at")
+    # Which period each quarter of an hour belongs to; every period but the first begins with one.
+    quarters = (
+        "(SELECT start_at, unnest(generate_series(time_bucket(INTERVAL 15 MINUTES, start_at),"
+        " end_at - INTERVAL 1 MICROSECOND, INTERVAL 15 MINUTES)) AS quarter_at"
+        " FROM (SELECT unnest(?::TIMESTAMP[]) AS start_at, unnest(?::TIMESTAMP[]) AS end_at)) p"
+    )
+    bounds = [starts, [utc(period.end) for period in found]]
     begun = base.rows(
         cursor,
         computed(
             SESSION_KPIS,
-            f"(SELECT * FROM fact_session WHERE {told.sql}) s"  # noqa: S608
-            " ASOF JOIN (SELECT unnest(?::TIMESTAMP[]) AS start_at) p ON s.started_at >= p.start_at",
+            f"(SELECT *, time_bucket(INTERVAL 15 MINUTES, started_at) AS quarter_at FROM fact_session WHERE {told.sql}) s"  # noqa: S608
+            f" JOIN {quarters} USING (quarter_at)",
             "start_at",
         ),
-        [*told.values, starts],
+        [*told.values, *bounds],
     )
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMMED)
     spent = base.rows(
         cursor,
         computed(
             USAGE_KPIS,
-            f"(SELECT slot_at, kind, {sums} FROM agg_usage WHERE {used.sql} GROUP BY slot_at, kind) u"  # noqa: S608
-            " ASOF JOIN (SELECT unnest(?::TIMESTAMP[]) AS start_at) p ON u.slot_at >= p.start_at",
+            f"(SELECT *, slot_at AS quarter_at FROM {used.sql}) u JOIN {quarters} USING (quarter_at)",  # noqa: S608
             "start_at",
         ),
-        [*used.values, starts],
+        [*used.values, *bounds],
     )
     by_start: dict[Any, dict[str, Any]] = {}
     for row in (*begun, *spent):
@@ -128,10 +117,14 @@ class GroupParams(msgspec.Struct, frozen=True, kw_only=True):
 
 def grouped(cursor: Cursor, org_id: UUID, params: GroupParams) -> dict[str, Any]:
     """Every KPI per value of a dimension, the most expensive first; None is a value too: not known."""
-    told, used, by = base.sessions(org_id, params.scope), base.usage(org_id, params.scope), params.by
+    by = params.by
+    told, used = base.sessions(org_id, params.scope), base.used(org_id, params.scope, by)
     found: dict[Any, dict[str, Any]] = {}
-    for table, kpis, where in (("fact_session", SESSION_KPIS, told), ("agg_usage", USAGE_KPIS, used)):
-        for row in base.rows(cursor, computed(kpis, f"{table} WHERE {where.sql}", by), where.values):
+    for kpis, source, values in (
+        (SESSION_KPIS, f"fact_session WHERE {told.sql}", told.values),
+        (USAGE_KPIS, used.sql, used.values),
+    ):
+        for row in base.rows(cursor, computed(kpis, source, by), values):
             key = row.pop(by)
             found.setdefault(key, {"key": key, **EMPTY}).update(row)
     ordered = sorted(

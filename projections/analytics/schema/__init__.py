@@ -11,10 +11,23 @@ from collections.abc import Iterable
 
 from projections.analytics.kpis import MICRO_USD
 from projections.analytics.schema.base import HASHES, Column, Table, View
-from projections.analytics.schema.tables import AGG_USAGE, BY_NAME, TABLES
+from projections.analytics.schema.tables import AGG_USAGE, BY_NAME, DIMENSIONS, SUMMED, TABLES
 from projections.analytics.schema.views import CALL_COST, VIEWS
 
-__all__ = ["AGG_USAGE", "BY_NAME", "CALL_COST", "HASHES", "TABLES", "VIEWS", "Column", "Table", "View", "statements"]
+__all__ = [
+    "AGG_USAGE",
+    "BY_NAME",
+    "CALL_COST",
+    "DIMENSIONS",
+    "HASHES",
+    "SUMMED",
+    "TABLES",
+    "VIEWS",
+    "Column",
+    "Table",
+    "View",
+    "statements",
+]
 
 SCHEMA_VERSION = 1  # rises when a column, a view or the meaning of either changes: every worker then builds a new file
 

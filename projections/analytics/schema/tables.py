@@ -301,6 +301,39 @@ AGG_USAGE = Table(
         ),
     ),
 )
+# Sums that are additive, kept apart in coarser tables so that questions about a whole organization read few rows.
+SUMMED = (
+    *(column for column in AGG_USAGE.columns if column.name in {"calls", "web_searches", "duration_ms"}),
+    *_TOKENS,
+    *(
+        column
+        for column in AGG_USAGE.columns
+        if column.name.endswith("_pico_usd") or column.name in {"unreported_calls", "unpriced_calls", "uncosted_calls"}
+    ),
+)
+_KIND = next(column for column in AGG_USAGE.columns if column.name == "kind")
+AGG_SLOT = Table(
+    "agg_slot",
+    "agg_usage summed per quarter of an hour",
+    ("org_id", "slot_at", "kind"),
+    (*_columns(_ORG, ("slot_at", "TIMESTAMP", "start of the 15 minutes, UTC")), _KIND, *SUMMED),
+)
+DIMENSIONS = ("person_id", "agent", "project")  # of agg_day
+AGG_DAY = Table(
+    "agg_day",
+    "agg_usage summed per day and the values of one dimension: each row of usage is in once per dimension",
+    ("org_id", "day", "dimension", "value", "kind"),
+    (
+        *_columns(
+            _ORG,
+            ("day", "DATE", "day, UTC"),
+            ("dimension", "VARCHAR", "person_id, agent or project"),
+            ("value", "VARCHAR", "its value; NULL: not known"),
+        ),
+        _KIND,
+        *SUMMED,
+    ),
+)
 DIM_ORGANIZATION = Table(
     "dim_organization",
     "Organizations",
@@ -345,6 +378,8 @@ TABLES = (
     FACT_SUBAGENT,
     FACT_PROMPT,
     AGG_USAGE,
+    AGG_SLOT,
+    AGG_DAY,
     DIM_ORGANIZATION,
     DIM_MODEL,
     DIM_DISCOUNT,

@@ -79,11 +79,13 @@ def fill(file: AnalyticsFile, plan: Plan, scratch: Path) -> tuple[float, float]:
         started = time.perf_counter()
         batch = Batch(place, Stand(1, 1, number + 1), fresh=True)
         batch.llm_sessions[generate.ORG] = idents
-        file.write(batch, complete=True)
+        file.write(batch)
         wrote += time.perf_counter() - started
         shutil.rmtree(place)
         started = time.perf_counter()
-    return wrote, made
+    started = time.perf_counter()
+    file.write(Batch(scratch / "nothing", Stand(1, 1, 1), fresh=True, whole=True))
+    return wrote + time.perf_counter() - started, made
 
 
 class Ingestion(threading.Thread):

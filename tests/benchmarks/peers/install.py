@@ -13,6 +13,7 @@ from tests.benchmarks.table import NotMeasuredError
 
 PEERS = ROOT / "build" / "peers"
 LIBRARY = ["eventsourcing==9.5.6", "psycopg[binary,pool]>=3.2"]
+ARROW = ["duckdb>=2", "pyarrow>=20"]
 CCUSAGE_VERSION = "20.0.24"  # the version of the figures in docs/explanation/performance.md
 INSTALL_MAX_S = 300.0
 
@@ -29,6 +30,22 @@ def library_python() -> Path:
     if not stamp.exists():
         _run([sys.executable, "-m", "venv", place])
         _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *LIBRARY])
+        stamp.touch()
+    return python
+
+
+def arrow_python() -> Path:
+    """An interpreter with DuckDB and pyarrow.
+
+    Raises:
+        NotMeasuredError: they cannot be installed.
+    """
+    place = PEERS / "arrow"
+    python = place / "bin" / "python"
+    stamp = place / ".complete"
+    if not stamp.exists():
+        _run([sys.executable, "-m", "venv", place])
+        _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *ARROW])
         stamp.touch()
     return python
 
