@@ -61,11 +61,18 @@ class Asker:
         self.subject = subject
 
     async def reply(
-        self, question: str, *, org_id: UUID = ORG, after: int = 0, wait_s: float = WAIT_S, **params: Any
+        self,
+        question: str,
+        *,
+        org_id: UUID = ORG,
+        after: int = 0,
+        wait_s: float = WAIT_S,
+        deadline_s: float = WAIT_S,
+        **params: Any,
     ) -> Answer:
         """The reply as it came; tries again while no replica has come up."""
         raw = msgspec.Raw(msgspec.json.encode(params))
-        ask = Ask(question=question, org_id=org_id, params=raw, after=after, wait_s=wait_s, deadline_s=WAIT_S)
+        ask = Ask(question=question, org_id=org_id, params=raw, after=after, wait_s=wait_s, deadline_s=deadline_s)
         for _ in range(int(WAIT_S * 100)):
             try:
                 message = await self.client.request(self.subject, msgspec.json.encode(ask), timeout=WAIT_S)

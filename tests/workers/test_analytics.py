@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import duckdb
+import msgspec
 import nats
 import pytest
 
+from domain.kernel import Stream
+from domain.organizations.events import SubjectShredded
 from eventstore.mapper import Mapper
+from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
+from projections.analytics.questions import found_questions
+from projections.analytics.questions.base import Question
+from projections.analytics.questions.summary import SummaryParams
 from projections.directory import PROJECTION as DIRECTORY
 from projections.sessions import PROJECTION
+from tests.projections.session_facts import ORG, PERSON, RECEIVED
 from tests.workers.analytics_house import Asker, contents, file_of, pages, recorded_facts, subject, tell
-from tests.workers.tally import running
+from tests.workers.tally import running, until
 from workers.analytics import run_analytics
+from workers.analytics.answers import RUNNING_MAX
 from workers.projector import rebuild, run_projector
 from workers.projector.host import Workshop, workshop
 
@@ -81,3 +93,110 @@ async def test_totals_equal_the_session_pages_however_the_rows_got_there(
         async with running(run_analytics(settings, subject=asker.subject)):
             await rebuild(settings, "sessions")
             assert await asker.ask("summary", after=head) == told
+
+
+async def test_an_erased_person_leaves_no_id_live_later_or_rebuilt(
+    settings: Settings, shop: Workshop, store: PostgresStore, asker: Asker
+) -> None:
+    facts = recorded_facts()
+    middle = len(facts) // 2
+    whole = {"since": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z"}
+
+    def ids() -> set[str]:
+        text = repr(contents(file_of(settings)))
+        return {form for form in (repr(PERSON), str(PERSON)) if form in text}
+
+    async with running(projector(settings)):
+        async with running(run_analytics(settings, subject=asker.subject)):
+            head = await tell(store, facts[:middle])
+            before = await asker.ask("grouped", after=head, by="person_id", scope=whole)
+            assert [row["key"] for row in before["groups"]] == [str(PERSON)]
+            await store.mapper.ring.destroy(ORG, PERSON)
+            gone = SubjectShredded(person_id=PERSON, shredded_at=RECEIVED)
+            wish = Append(org_id=ORG, stream=Stream("Person", str(PERSON)), events=[NewEvent(gone)], facts=True)
+            head = (await store.append(wish)).position
+            after = await asker.ask("grouped", after=head, by="person_id", scope=whole)
+            assert [row["key"] for row in after["groups"]] == [None]
+            assert after["groups"][0]["total_cost_usd_micros"] == before["groups"][0]["total_cost_usd_micros"]
+            # What the same person's agent tells later does not bring the id back.
+            head = await tell(store, facts[middle:])
+            told = await asker.ask("grouped", after=head, by="person_id", scope=whole)
+            assert [row["key"] for row in told["groups"]] == [None]
+        assert ids() == set()
+        live = contents(file_of(settings))
+        file_of(settings).unlink()
+        async with running(run_analytics(settings, subject=asker.subject)):
+            await asker.ask("summary", after=head)
+        assert ids() == set()
+        assert contents(file_of(settings)) == live
+
+
+async def test_replicas_have_files_of_their_own_and_share_the_questions(
+    settings: Settings, shop: Workshop, store: PostgresStore, asker: Asker
+) -> None:
+    async with running(projector(settings), *(run_analytics(settings, subject=asker.subject) for _ in range(2))):
+        head = await tell(store, recorded_facts()[:200])
+        answers = [await asker.ask("summary", after=head) for _ in range(12)]
+        assert answers.count(answers[0]) == len(answers)
+        assert answers[0]["model_calls"] > 0
+
+        async def both_heard() -> bool:
+            return await shop.pool.fetchval("SELECT count(*) FROM crewkit.analytics_replica") == 2
+
+        await until(both_heard)
+    assert contents(file_of(settings, 0)) == contents(file_of(settings, 1))
+
+
+async def test_a_question_that_takes_too_long_or_fails_holds_up_neither_the_next_one_nor_ingestion(
+    settings: Settings, store: PostgresStore, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(cursor: Any, org_id: Any, params: Any) -> Any:
+        return cursor.execute("SELECT count(*) FROM range(100_000_000_000) t(i) WHERE i % 7 = 3").fetchall()
+
+    def broken(cursor: Any, org_id: Any, params: Any) -> Any:
+        return cursor.execute("SELECT nothing FROM nowhere").fetchall()
+
+    def greedy(cursor: Any, org_id: Any, params: Any) -> Any:
+        return cursor.execute("SELECT list(i) FROM range(1_000_000_000) t(i)").fetchall()
+
+    questions = found_questions()
+    for name, work in (("endless", endless), ("broken", broken), ("greedy", greedy)):
+        questions[name] = Question(name, SummaryParams, work)
+    monkeypatch.setattr("workers.analytics.answers.found_questions", lambda: questions)
+    facts = recorded_facts()
+    small = msgspec.structs.replace(settings, analytics_memory_mb=96)
+    async with running(projector(settings), run_analytics(small, subject=asker.subject)):
+        head = await tell(store, facts[:100])
+        await asker.ask("summary", after=head)
+        slow = [asyncio.create_task(asker.reply("endless", deadline_s=3)) for _ in range(RUNNING_MAX)]
+        head = await tell(store, facts[100:400])
+        assert [(await one).error for one in slow] == ["deadline"] * RUNNING_MAX
+        # The rows went in meanwhile: the next question need not wait for them.
+        assert (await asker.reply("summary", after=head, wait_s=0)).error is None
+        assert (await asker.reply("broken")).error == "failed"
+        assert (await asker.reply("greedy")).error in {"memory", "deadline"}
+        assert (await asker.reply("nonsense")).error == "unknown"
+        assert (await asker.reply("summary", scope={"since": 3})).error == "invalid"
+        assert (await asker.reply("summary", after=head + 10**6, wait_s=0)).error == "behind"
+        head = await tell(store, facts[400:500])
+        assert (await asker.ask("summary", after=head))["total_sessions"] > 0
+
+
+async def test_a_file_that_is_no_file_or_of_another_version_is_built_anew(
+    settings: Settings, store: PostgresStore, asker: Asker
+) -> None:
+    async with running(projector(settings)):
+        head = await tell(store, recorded_facts()[:150])
+        async with running(run_analytics(settings, subject=asker.subject)):
+            told = await asker.ask("summary", after=head)
+        file_of(settings).write_bytes(b"not a database")
+        async with running(run_analytics(settings, subject=asker.subject)):
+            assert await asker.ask("summary", after=head) == told
+        connection = duckdb.connect(str(file_of(settings)))
+        connection.execute("UPDATE crewkit_analytics SET schema_version = 0")
+        connection.close()
+        old = file_of(settings)
+        async with running(run_analytics(settings, subject=asker.subject)):
+            assert await asker.ask("summary", after=head) == told
+        assert file_of(settings) != old
+        assert not old.exists()
