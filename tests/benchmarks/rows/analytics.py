@@ -127,7 +127,7 @@ def growth(bench: Bench) -> Result:
 
 
 QUESTIONS = Row(
-    order=13,
+    order=15,
     name="analytics",
     what="KPI summary, 90-day daily series and by-user at 10 M model calls, p99, ingestion running",
     against="-",
@@ -135,7 +135,7 @@ QUESTIONS = Row(
     run=questions,
 )
 MEMORY = Row(
-    order=14,
+    order=16,
     name="analytics-memory",
     what="analytics worker at 10 M model calls, peak memory",
     against="-",
@@ -143,7 +143,7 @@ MEMORY = Row(
     run=memory,
 )
 INGESTION = Row(
-    order=15,
+    order=17,
     name="analytics-ingest",
     what="model calls into DuckDB",
     against="DuckDB's own Arrow append of the same rows",
@@ -151,7 +151,7 @@ INGESTION = Row(
     run=ingestion,
 )
 GROWTH = Row(
-    order=16,
+    order=18,
     name="analytics-growth",
     what="cost of a question from 0.1 to 1 to 10 M calls, against the rows it reads",
     against="-",
