@@ -31,7 +31,7 @@ from tests.api.test_proof import sealed
 EXAMPLES = 2  # of each kind, for each operation
 SEED = 20261125
 TIMEOUT_S = 10.0
-ENDLESS = ("/events/stream",)  # server-sent events: read in test_streams.py
+ENDLESS = ("/stream",)  # server-sent events: read in test_streams.py
 ABSENT = b"no analytics worker answers"  # none runs beside this application: it says so, and when to come back
 
 
