@@ -107,5 +107,5 @@ async def http(live: Live) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="session")
-def recordings() -> Iterator[Path]:
+def recordings() -> Path:
     return Path(__file__).parents[1] / "recordings"
