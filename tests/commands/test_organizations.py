@@ -99,7 +99,9 @@ def test_key_texts_are_recognised_strictly() -> None:
         assert key_id_of(odd) is None
 
 
-@pytest.mark.parametrize("slug", ["", "-a", "a-", "A", "a b", "ü", "a" * 64, str(uuid4()), *sorted(RESERVED_SLUGS)])
+@pytest.mark.parametrize(
+    "slug", ["", "-a", "a-", "A", "a b", "ü", "a" * 64, "7f0c3b9e-9a4d-4a55-8a52-3f1c2a7be001", *sorted(RESERVED_SLUGS)]
+)
 def test_slugs_that_could_not_stand_in_a_path_are_refused(slug: str) -> None:
     with pytest.raises(InvalidFieldError) as refused:
         check_slug(slug)
