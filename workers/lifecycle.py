@@ -20,6 +20,8 @@ CLOSE_S = 5.0
 COLLECT_AFTER = (100_000, 20, 100)  # objects made and not freed, then young and middle collections
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 5.0
+# The driver calls it its own defect when the server's last words arrive between two queries; for us the connection is lost.
+DATABASE_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 def database_url(settings: Settings) -> str:
@@ -51,7 +53,7 @@ async def close_pool(pool: Pool, *held: PoolConnectionProxy[asyncpg.Record]) -> 
             for connection in held:
                 await pool.release(connection)  # gives session locks back too
             await pool.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+    except DATABASE_FAILURES:
         pool.terminate()
 
 

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from typing import Any
 
-import asyncpg
 import nats.errors
 import structlog
 from nats.aio.client import Client
@@ -27,7 +26,15 @@ from eventstore.database import WORKER_ROLE, Connection, connect_pool
 from eventstore.settings import Settings
 from workers.blocks import LAST, LAST_ID, Block, Names, cut
 from workers.carrier import connected
-from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
+from workers.lifecycle import (
+    DATABASE_FAILURES,
+    Backoff,
+    close_pool,
+    database_url,
+    retry_forever,
+    until_cancelled,
+    wait_any,
+)
 from workers.log import LogReader
 
 log = structlog.get_logger("relay")
@@ -49,14 +56,7 @@ class FencedError(Exception):
     """Another relay took office; this one must stop at once."""
 
 
-FAILURES = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    nats.errors.Error,
-    FencedError,
-)
+FAILURES = (*DATABASE_FAILURES, nats.errors.Error, FencedError)
 
 
 def stream_config(names: Names, bytes_max: int) -> StreamConfig:

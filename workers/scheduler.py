@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-import asyncpg
 import msgspec
 import structlog
 
@@ -36,7 +35,15 @@ from projections.sessions.queries import stale_sessions
 from workers.consolidate import Consolidator
 from workers.identity import expire_devices, rotate_signing_keys
 from workers.keys import master_key
-from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
+from workers.lifecycle import (
+    DATABASE_FAILURES,
+    Backoff,
+    close_pool,
+    database_url,
+    retry_forever,
+    until_cancelled,
+    wait_any,
+)
 from workers.tenancy import expire_invitations, finish_joinings, purge_organizations, purge_projects
 
 log = structlog.get_logger("scheduler")
@@ -64,7 +71,7 @@ EXPORTS_BATCH_MAX = 20
 ACTOR = "system:scheduler"
 NOBODY = UUID(int=0)
 
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, StoreUnavailableError)
+FAILURES = (*DATABASE_FAILURES, StoreUnavailableError)
 
 
 class Tools(msgspec.Struct, frozen=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-import asyncpg
 import structlog
 
 from domain.proof.merkle import ProofError
@@ -18,7 +17,15 @@ from eventstore.proof import SEAL_EVENTS_MAX, Signer, last_seal, log_name, seal
 from eventstore.settings import Settings
 from eventstore.sql import load
 from workers.keys import master_key
-from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, until_cancelled, wait_any
+from workers.lifecycle import (
+    DATABASE_FAILURES,
+    Backoff,
+    close_pool,
+    database_url,
+    retry_forever,
+    until_cancelled,
+    wait_any,
+)
 
 log = structlog.get_logger("sealer")
 
@@ -26,7 +33,7 @@ LOCK_KEY = 0x637265776B690005  # "crewki", job 5
 STANDBY_S = 5.0
 POLL_S = 0.5
 
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, LookupError, ProofError)
+FAILURES = (*DATABASE_FAILURES, LookupError, ProofError)
 
 
 async def run_sealer(settings: Settings) -> None:

@@ -60,7 +60,7 @@ def is_transient(error: BaseException, connection: PoolConnectionProxy[asyncpg.R
     """Whether the same work on `connection` may succeed later without anybody changing anything."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in _TRANSIENT_CLASSES
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)):
         return _is_lost(connection)  # else the driver refused what we asked for, and will again
     return isinstance(error, (OSError, TimeoutError))
 

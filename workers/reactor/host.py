@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import asyncpg
 import msgspec
 import nats.errors
 import structlog
@@ -29,7 +28,7 @@ from eventstore.settings import Settings
 from workers.blocks import Names
 from workers.carrier import connected
 from workers.keys import master_key
-from workers.lifecycle import Backoff, close_pool, database_url, discard, retry_forever, wait_any
+from workers.lifecycle import DATABASE_FAILURES, Backoff, close_pool, database_url, discard, retry_forever, wait_any
 from workers.log import Decoder, Items, LogReader, Reads
 from workers.reactor import table
 from workers.reactor.base import Done, GiveUpError, Later, Reaction, Result, RetryError, Skipped, Tools
@@ -47,15 +46,7 @@ POOL_CONNECTIONS_MAX = 4
 RETRY_FIRST_S = 2.0
 RETRY_MAX_S = 900.0
 RETRY_AFTER_MAX_S = 3600.0  # what another side may ask for at most
-# The driver calls it its own defect when the server's last words arrive between two queries; for us the connection is lost.
-FAILURES = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    StoreUnavailableError,
-)
+FAILURES = (*DATABASE_FAILURES, StoreUnavailableError)
 
 
 class Reactor:
