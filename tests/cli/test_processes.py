@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -139,6 +140,35 @@ def test_status_and_doctor_see_it(folder: Path, running: Instance) -> None:
     listed = crewkit("projections", "status", "--json", "--data-dir", str(folder))
     assert "sessions" in {one["name"] for one in json.loads(listed.stdout)}
     assert crewkit("rebuild", "nonsense", "--data-dir", str(folder)).returncode == 1
+
+
+def test_shells_reach_the_servers_behind_their_passwords(folder: Path, running: Instance) -> None:
+    asked = crewkit("db-shell", "--data-dir", str(folder), "-At", "-c", "SELECT current_database()")
+    assert (asked.returncode, asked.stdout) == (0, "crewkit\n"), asked.stderr
+    assert running.database_url  # what is shown to people holds no password, so the shells must find it elsewhere
+    words = [sys.executable, "-I", LAUNCHER, "nats-shell", "--data-dir", str(folder), "--count", "1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith("JetStream: 1 streams")
+        hook = {"hook_event_name": "Stop", "session_id": "watched"}
+        answer = httpx.post(f"{running.url}/hooks/claude", json=hook, headers={"X-API-Key": running.api_key})
+        assert answer.status_code == 200
+        assert watching.stdout.readline().startswith("crewkit.")
+        assert watching.wait(START_S) == 0
+
+
+def test_a_nats_server_that_does_not_answer_is_exit_code_3(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = taken.getsockname()[1]
+    nowhere = {"CREWKIT_NATS_URL": f"nats://127.0.0.1:{closed}", "CREWKIT_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    done = crewkit("nats-shell", "--data-dir", str(tmp_path), **nowhere)
+    assert (done.returncode, done.stderr) == (3, "Error: NATS cannot be reached: no answer\n")
+
+
+def test_analytics_files_are_closed_to_other_people(folder: Path, running: Instance) -> None:
+    assert running.pids["analytics"]
+    until((folder / "analytics").exists, "no analytics folder")
+    assert (folder / "analytics").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.crash

@@ -250,9 +250,13 @@ async def _either(*events: asyncio.Event) -> None:
 def claim(root: Path) -> tuple[Path, FileLock]:
     """The first folder below `root` that no other replica uses, and the lock that keeps it ours.
 
+    `root` is closed to other people: who may walk through the data directory may not read what people cost and do.
+
     Raises:
         AlreadyLockedError: `REPLICAS_MAX` replicas run on this data directory.
     """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.chmod(0o700)  # also where an earlier version made it
     for number in range(REPLICAS_MAX):
         folder = root / str(number)
         lock = FileLock(folder / "lock")
