@@ -11,6 +11,7 @@ import msgspec
 
 from domain.contracts.decide import vendor_of
 from eventstore.database import Connection
+from projections.coaching import Coaching
 from projections.prices import price_book
 from projections.sessions.assemble import Parts, detail, llm_detail
 from projections.sessions.queries import parts_of
@@ -35,7 +36,9 @@ class Rows(msgspec.Struct):
     llm_session_ids: list[str] = []
 
 
-async def rows_of(connection: Connection, org_id: UUID, session_ids: Sequence[str], erased: frozenset[UUID]) -> Rows:
+async def rows_of(
+    connection: Connection, org_id: UUID, session_ids: Sequence[str], erased: frozenset[UUID], coaching: Coaching
+) -> Rows:
     """The rows of some sessions; sessions that nobody sees have none.
 
     `erased` are people whose ids must not be kept.
@@ -48,13 +51,16 @@ async def rows_of(connection: Connection, org_id: UUID, session_ids: Sequence[st
         for llm in parts.llms.get(session.session_id, ()):
             found.llm_session_ids.append(llm.llm_session_id)
         if session.visible:
-            _add(found, org_id, session, parts, erased)
+            _add(found, org_id, session, parts, erased, coaching)
     return found
 
 
-def _add(found: Rows, org_id: UUID, session: SessionRow, parts: Parts, erased: frozenset[UUID]) -> None:
+def _add(
+    found: Rows, org_id: UUID, session: SessionRow, parts: Parts, erased: frozenset[UUID], coaching: Coaching
+) -> None:
     told = detail(session, parts)
-    found.sessions.append(_session(org_id, told, erased))
+    coached = coaching.of(told.session.person_id, told.session.started_at)
+    found.sessions.append({**_session(org_id, told, erased), "coached": coached})
     for llm in parts.llms.get(session.session_id, ()):
         one = llm_detail(llm, session, parts)
         row = _llm(org_id, one, erased)
@@ -124,7 +130,6 @@ def _session(org_id: UUID, told: SessionDetail, erased: frozenset[UUID]) -> dict
         "started_at": _at(top.started_at),
         "last_activity_at": _at(top.last_activity_at),
         "duration_ms": top.duration_ms,
-        "coached": None,
         "llm_sessions": top.llm_sessions,
         **_counts(top.counts),
         **_tokens(top.tokens),

@@ -29,6 +29,11 @@ class Kpi(msgspec.Struct, frozen=True):
         return f"micro_usd({self.sql})" if self.pico else self.sql
 
     @property
+    def is_share(self) -> bool:
+        """Whether nothing to compute it of makes it unknown, where counts and sums are 0."""
+        return self.unit == "share of 1" or self.name.startswith("average_")
+
+    @property
     def pico(self) -> bool:
         """Whether `sql` answers pico-USD."""
         return self.source == "usage" and self.unit == "micro-USD"
@@ -108,12 +113,16 @@ MICRO_USD = (
 )
 
 
+def summed(kpis: tuple[Kpi, ...], source: str, by: str = "") -> str:
+    """The query that sums them over `source` (what follows FROM), per value of the columns `by`; money is pico-USD."""
+    columns = ", ".join([*([by] if by else []), *(f"{kpi.sql} AS {kpi.name}" for kpi in kpis)])
+    return f"SELECT {columns} FROM {source}{f' GROUP BY {by}' if by else ''}"  # noqa: S608  our own texts
+
+
 def computed(kpis: tuple[Kpi, ...], source: str, by: str = "") -> str:
-    """The query that computes them over `source` (what follows FROM), per value of the columns `by`."""
+    """The same with money rounded to micro-USD."""
     names = [
         *(by.split(", ") if by else []),
         *(f"micro_usd({kpi.name}) AS {kpi.name}" if kpi.pico else kpi.name for kpi in kpis),
     ]
-    inner = ", ".join([*([by] if by else []), *(f"{kpi.sql} AS {kpi.name}" for kpi in kpis)])
-    grouping = f" GROUP BY {by}" if by else ""
-    return f"SELECT {', '.join(names)} FROM (SELECT {inner} FROM {source}{grouping})"  # noqa: S608  our own texts
+    return f"SELECT {', '.join(names)} FROM ({summed(kpis, source, by)})"  # noqa: S608

@@ -19,7 +19,7 @@ from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
 from projections.analytics.questions import found_questions
-from projections.analytics.questions.base import Question
+from projections.analytics.questions.base import Question, rows
 from projections.analytics.questions.summary import SummaryParams
 from projections.directory import PROJECTION as DIRECTORY
 from projections.sessions import PROJECTION
@@ -78,12 +78,24 @@ async def test_totals_equal_the_session_pages_however_the_rows_got_there(
             for start in range(middle, len(facts), 40):
                 head = await tell(store, facts[start : start + 40])
             told = await asker.ask("summary", after=head)
+            november = {"since": "2026-11-01T00:00:00Z", "until": "2026-12-02T00:00:00Z"}
+            days = await asker.ask("timeseries", scope=november, length="daily")
         live = contents(file_of(settings))
         shown = await pages(shop)
         assert told["total_sessions"] == len(shown) == 11
         assert told["total_cost_usd_micros"] == sum(page.cost_usd_micros or 0 for page in shown)
         assert told["model_calls"] == sum(page.counts.model_calls for page in shown)
         assert told["cache_read_tokens"] == sum(page.tokens.cache_read for page in shown)
+        # The views of the file, which exports have too, say the same.
+        connection = duckdb.connect(str(file_of(settings)), read_only=True)
+        (total,) = rows(connection, "SELECT * FROM kpi_total", [])
+        assert {name: total[name] for name in told} == told
+        by_day = rows(connection, "SELECT * FROM kpi_day ORDER BY day", [])
+        points = [point for point in days["points"] if point["total_sessions"] or point["total_cost_usd_micros"]]
+        assert [{name: row[name] for name in told} for row in by_day] == [
+            {name: point[name] for name in told} for point in points
+        ]
+        connection.close()
         # A file built anew holds the same rows.
         file_of(settings).unlink()
         async with running(run_analytics(settings, subject=asker.subject)):

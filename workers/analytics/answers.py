@@ -25,6 +25,7 @@ WAITING_MAX = 64  # that wait for their turn; the next one is told to come back
 DEADLINE_S_MAX = 30.0
 LATENCIES_MAX = 1_000  # newest ones kept for the percentiles that are shown
 POLL_S = 0.02
+INTERRUPT_S = 0.1
 
 _decode = msgspec.json.Decoder(Ask).decode
 _encode = msgspec.json.Encoder().encode
@@ -50,6 +51,33 @@ class Tally:
         return found[min(len(found) - 1, int(share * len(found)))] if found else 0.0
 
 
+class Question:
+    """The connections of one question, interrupted and closed together."""
+
+    def __init__(self, first: Any) -> None:
+        self._all = [first]
+
+    def execute(self, query: str, parameters: Any = None) -> Any:
+        """Run a statement on the first."""
+        return self._all[0].execute(query, parameters)
+
+    def cursor(self) -> Any:
+        """One more."""
+        more = self._all[0].cursor()
+        self._all.append(more)
+        return more
+
+    def interrupt(self) -> None:
+        """End what runs."""
+        for one in list(self._all):
+            one.interrupt()
+
+    def close(self) -> None:
+        """Give all of them up."""
+        for one in self._all:
+            one.close()
+
+
 class Answerer:
     """Answers from the file that is in use; `use` gives it another one."""
 
@@ -61,6 +89,7 @@ class Answerer:
         self._in_use: dict[AnalyticsFile, int] = {}
         self._questions = found_questions()
         self.asked = asyncio.Event()
+        self.awaited = asyncio.Event()  # somebody waits for rows that are not in yet
         self.position = 0
         self.as_of: datetime | None = None
         self.tally = Tally()
@@ -105,6 +134,7 @@ class Answerer:
             return Answer(error="invalid", message=str(error))
         until_s = started_s + min(ask.deadline_s, DEADLINE_S_MAX)
         while self.position < ask.after or self._file is None:
+            self.awaited.set()
             if time.monotonic() >= min(until_s, started_s + ask.wait_s):
                 behind = self._file is not None
                 return Answer(error="behind" if behind else "starting", position=self.position)
@@ -131,8 +161,16 @@ class Answerer:
         position, as_of = self.position, self.as_of
         self._in_use[file] = self._in_use.get(file, 0) + 1
         loop = asyncio.get_running_loop()
-        cursor = file.cursor()
-        late = loop.call_later(max(0.0, until_s - time.monotonic()), cursor.interrupt)
+        cursor = Question(file.cursor())
+        late: asyncio.TimerHandle | None = None
+
+        def end() -> None:
+            """Interrupt, and again: what begins just then would run on."""
+            nonlocal late
+            cursor.interrupt()
+            late = loop.call_later(INTERRUPT_S, end)
+
+        late = loop.call_later(max(0.0, until_s - time.monotonic()), end)
         try:
             encoded: bytes = await loop.run_in_executor(self._threads, lambda: _encode(work(cursor)))
         except QuestionError as error:

@@ -71,6 +71,11 @@ class Batch(msgspec.Struct):
         """The file that holds the rows of that name."""
         return self.folder / name
 
+    def parts(self, name: str) -> list[Path]:
+        """The files with rows of that name: `name`, and `name.…` where it is in parts, which DuckDB reads side by side."""
+        found = [self.folder / name, *sorted(self.folder.glob(f"{name}.*"))]
+        return [path for path in found if _has_rows(path)]
+
 
 class AnalyticsFile:
     """One open file.  `write` and what it calls are for one thread; `cursor` gives others a connection of their own."""
@@ -93,6 +98,7 @@ class AnalyticsFile:
                 "threads": threads,
                 "temp_directory": str(scratch),
                 "checkpoint_threshold": CHECKPOINT_BYTES,
+                "preserve_insertion_order": False,  # or files are read side by side and written one after the other
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
             },
@@ -162,11 +168,11 @@ class AnalyticsFile:
             self._mark(batch, first=True)
             self._clear(batch)
         for name, table in JSON_TABLES.items():
-            written += self._insert(BY_NAME[table], batch.path(name), _json_source(BY_NAME[table], batch.path(name)))
+            if _has_rows(batch.path(name)):
+                written += self._insert(BY_NAME[table], _json_source(BY_NAME[table], batch.path(name)))
         for name, table in CSV_TABLES.items():
-            path = batch.path(name)
-            if _has_rows(path):
-                written += self._replace(BY_NAME[table], path, fresh=batch.fresh)
+            if paths := batch.parts(name):
+                written += self._replace(BY_NAME[table], paths, fresh=batch.fresh)
         written += self._usage(batch)
         for org_id, people in batch.erased.items():
             for table in ("fact_session", "fact_llm_session", "fact_prompt", "agg_usage"):
@@ -206,9 +212,7 @@ class AnalyticsFile:
                 if table.columns[0].name == "org_id":
                     run(f"DELETE FROM {table.name} WHERE org_id = ?", [org_id])  # noqa: S608
 
-    def _insert(self, table: Table, path: Path, source: str) -> int:
-        if not _has_rows(path):
-            return 0
+    def _insert(self, table: Table, source: str) -> int:
         names = [column.name for column in table.columns]
         values = [column.made_of or column.name for column in table.columns]
         found = self._connection.execute(
@@ -216,21 +220,20 @@ class AnalyticsFile:
         ).fetchone()
         return int(found[0]) if found else 0
 
-    def _replace(self, table: Table, path: Path, *, fresh: bool) -> int:
+    def _replace(self, table: Table, paths: Sequence[Path], *, fresh: bool) -> int:
         """Insert rows in place of those with the same keys."""
-        source = _csv_source({column.name: column.type for column in table.told}, path)
+        source = _csv_source({column.name: column.type for column in table.told}, paths)
         if not fresh:
             key = next(column.made_of for column in table.columns if column.name == "row_hash")
             self._connection.execute(
                 f"DELETE FROM {table.name} WHERE row_hash IN (SELECT {key} FROM {source})"  # noqa: S608
             )
-        return self._insert(table, path, source)
+        return self._insert(table, source)
 
     def _usage(self, batch: Batch) -> int:
-        path = batch.path("usage")
         written = 0
-        if _has_rows(path):
-            found = self._connection.execute(USAGE.format(source=_csv_source(USAGE_COLUMNS, path))).fetchone()
+        if paths := batch.parts("usage"):
+            found = self._connection.execute(USAGE.format(source=_csv_source(USAGE_COLUMNS, paths))).fetchone()
             written = int(found[0]) if found else 0
         for org_id, ids in batch.llm_sessions.items():
             self._connection.execute(REST, [org_id, ids])
@@ -306,10 +309,10 @@ def _types(columns: dict[str, str]) -> str:
     return "{" + ", ".join(f"{_literal(name)}: {_literal(kind)}" for name, kind in columns.items()) + "}"
 
 
-def _csv_source(columns: dict[str, str], path: Path) -> str:
+def _csv_source(columns: dict[str, str], paths: Sequence[Path]) -> str:
     """Rows as Postgres' COPY writes them: an empty text is quoted, nothing is NULL."""
     return (
-        f"read_csv({_literal(str(path))}, header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"',"
+        f"read_csv([{', '.join(_literal(str(path)) for path in paths)}], header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"',"
         f" nullstr = '', allow_quoted_nulls = false, strict_mode = true, columns = {_types(columns)})"
     )
 

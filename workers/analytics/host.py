@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +44,7 @@ GATHER_S = 0.25  # a wake-up waits this long for company: transactions grow, and
 PAUSE_PER_WORK = 9  # while it keeps up it works a tenth of the time: one look at 5 s is cheaper than twenty at 0.25 s
 PAUSE_S_MAX = 5.0
 READY_POLL_S = 0.5
+WRITING_NICE = 5  # a third of the processor where questions want all of it
 CONNECTIONS_MAX = 3
 SNAPSHOT_MS_MAX = 600_000  # a snapshot of a rebuild may stand for minutes
 
@@ -52,7 +56,7 @@ class Replica:
         self._settings = settings
         self._names = names
         self._subject = subject
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="ingest")
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="ingest", initializer=step_back)
         self._answers = Answerer()
         self._wake = asyncio.Event()
         self._file: AnalyticsFile | None = None
@@ -157,9 +161,10 @@ class Replica:
             self._backoff.reset()
             await report.tell(found.position, self._stand, self._file)
             self._wake.clear()
-            await wait_any(POLL_S, self._wake, stop)
+            self._answers.awaited.clear()
+            await wait_any(POLL_S, self._wake, self._answers.awaited, stop)
             if self._wake.is_set():
-                await wait_any(GATHER_S, stop)
+                await wait_any(GATHER_S, self._answers.awaited, stop)
             return
         started_s, before = time.monotonic(), self._stand.position
         try:
@@ -174,7 +179,8 @@ class Replica:
         report.wrote(written, took_s)
         await report.tell(found.position, self._stand, self._file)
         if self._stand.position >= found.position:
-            await wait_any(min(took_s * PAUSE_PER_WORK, PAUSE_S_MAX), stop)
+            self._answers.awaited.clear()
+            await wait_any(min(took_s * PAUSE_PER_WORK, PAUSE_S_MAX), self._answers.awaited, stop)
 
     async def _rebuild(self, refresher: Refresher, folder: Path, report: Report) -> None:
         """Fill a new file and let questions see it; those that run go on with the old one."""
@@ -245,6 +251,12 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+def step_back() -> None:
+    """Let questions have the processor first: this thread writes, and nobody waits for a row as for an answer."""
+    with contextlib.suppress(OSError, AttributeError):  # where threads have no priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + WRITING_NICE)
 
 
 def claim(root: Path) -> tuple[Path, FileLock]:

@@ -23,6 +23,7 @@ import structlog
 from eventstore.database import Connection, Pool
 from projections.analytics import changes, facts
 from projections.analytics.changes import Touched
+from projections.coaching import Coaching, coaching_of
 from projections.sessions import PROJECTION
 from workers.analytics.file import AnalyticsFile, Batch, Stand
 from workers.log import Broken, Decoder, Items, LogReader, Reads
@@ -32,13 +33,14 @@ log = structlog.get_logger("analytics")
 
 EVENTS_MAX = 50_000  # whose rows one transaction takes
 PAGE_EVENTS = 5_000
-SESSIONS_PER_PAGE = 500  # of a rebuild
+SESSIONS_PER_PAGE = 4_000  # of a rebuild
+PARTS = 4  # files that DuckDB reads side by side
 IDS_PER_QUERY_MAX = 1_000  # sessions whose rows are made at once
 
 T = TypeVar("T")
 _ORGANIZATIONS = "SELECT DISTINCT org_id FROM crewkit.session ORDER BY org_id"
 _DIRECTORY = "SELECT org_id, slug, name FROM crewkit.organization"
-OTHERS = ("contracts",)  # read models whose rows are read whole
+OTHERS = ("contracts", "coaching")  # the other read models that rows are made of
 _OTHERS = (
     "SELECT min(c.position) FROM crewkit.checkpoint c JOIN crewkit.projection p"
     " ON p.name = c.projection AND p.active_generation = c.generation WHERE p.name = ANY ($1::text[])"
@@ -47,6 +49,13 @@ _DISCOUNTS = (
     "SELECT org_id, discount_id, pattern, basis_points, valid_from, valid_until FROM crewkit.contract_discount"
     " WHERE removed_at IS NULL"
 )
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What has to be known about an organization's people: whose ids must not be kept, and who was coached when."""
+
+    erased: frozenset[UUID]
+    coaching: Coaching
 
 
 class MovedError(Exception):
@@ -153,20 +162,20 @@ class Refresher:
                 await _copy(connection, batch.path(name), sql, org_id, [a for a, _ in pairs], [b for _, b in pairs])
         sessions = set(mine.sessions)
         sessions.update(record[0] for record in await connection.fetch(facts.OWNERS, org_id, sorted(llms)))
-        erased = frozenset(record[0] for record in await connection.fetch(facts.ERASED, org_id))
+        known = await _known(connection, org_id)
         ids = sorted(sessions)
         for start in range(0, len(ids), IDS_PER_QUERY_MAX):
-            llms.update(await self._sessions(connection, batch, org_id, ids[start : start + IDS_PER_QUERY_MAX], erased))
+            llms.update(await self._sessions(connection, batch, org_id, ids[start : start + IDS_PER_QUERY_MAX], known))
         batch.sessions[org_id] = ids
         batch.llm_sessions[org_id] = sorted(llms)
         if mine.erased:
             batch.erased[org_id] = sorted(mine.erased)
 
     async def _sessions(
-        self, connection: Connection, batch: Batch, org_id: UUID, ids: Sequence[str], erased: frozenset[UUID]
+        self, connection: Connection, batch: Batch, org_id: UUID, ids: Sequence[str], known: Known
     ) -> list[str]:
         """Sessions, their conversations and subagents, and the usage of these; the ids of the conversations."""
-        rows = await facts.rows_of(connection, org_id, ids, erased)
+        rows = await facts.rows_of(connection, org_id, ids, known.erased, known.coaching)
         for name, found in (
             ("sessions", rows.sessions),
             ("llm_sessions", rows.llm_sessions),
@@ -193,7 +202,7 @@ class Refresher:
             loop = asyncio.get_running_loop()
             for record in await connection.fetch(_ORGANIZATIONS):
                 org_id: UUID = record[0]
-                erased = frozenset(row[0] for row in await connection.fetch(facts.ERASED, org_id))
+                known = await _known(connection, org_id)
                 after = ""
                 while page := await connection.fetch(facts.SESSION_PAGE, org_id, after, SESSIONS_PER_PAGE):
                     ids = [row[0] for row in page]
@@ -201,7 +210,7 @@ class Refresher:
                     folder = Path(tempfile.mkdtemp(dir=self._scratch))
                     try:
                         batch = Batch(folder, stand, fresh=True)
-                        batch.llm_sessions[org_id] = await self._page(connection, batch, org_id, ids, erased)
+                        batch.llm_sessions[org_id] = await self._page(connection, batch, org_id, ids, known)
                         if writing is not None:
                             total += await writing
                     except BaseException:
@@ -222,11 +231,12 @@ class Refresher:
         return stand
 
     async def _page(
-        self, connection: Connection, batch: Batch, org_id: UUID, ids: Sequence[str], erased: frozenset[UUID]
+        self, connection: Connection, batch: Batch, org_id: UUID, ids: Sequence[str], known: Known
     ) -> list[str]:
-        llms = await self._sessions(connection, batch, org_id, ids, erased)
+        llms = await self._sessions(connection, batch, org_id, ids, known)
         if llms:
-            await _copy(connection, batch.path("calls"), changes.CALLS_OF, org_id, llms)
+            for part in range(PARTS):
+                await _copy(connection, batch.path(f"calls.{part}"), changes.CALLS_OF, org_id, llms[part::PARTS])
             await _copy(connection, batch.path("tools"), changes.TOOLS_OF, org_id, llms)
             await _copy(connection, batch.path("prompts"), changes.PROMPTS_OF, org_id, llms)
         return llms
@@ -280,6 +290,11 @@ async def _copy(connection: Connection, path: Path, sql: str, *values: Any) -> N
     """Append the rows of a query to a CSV file."""
     with path.open("ab") as file:
         await connection.copy_from_query(sql, *values, output=file, format="csv")
+
+
+async def _known(connection: Connection, org_id: UUID) -> Known:
+    erased = frozenset(record[0] for record in await connection.fetch(facts.ERASED, org_id))
+    return Known(erased, await coaching_of(connection, org_id))
 
 
 async def _passed(connection: Connection, position: int) -> int:

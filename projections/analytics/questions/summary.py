@@ -8,10 +8,10 @@ from uuid import UUID
 import msgspec
 
 from projections.analytics import periods
-from projections.analytics.kpis import SESSION_KPIS, USAGE_KPIS, computed
+from projections.analytics.kpis import SESSION_KPIS, USAGE_KPIS
 from projections.analytics.periods import Length, cut, zone
 from projections.analytics.questions import base
-from projections.analytics.questions.base import GROUPS_MAX, Cursor, Question, QuestionError, Scope, utc
+from projections.analytics.questions.base import GROUPS_MAX, Cursor, Question, QuestionError, Scope, Where, utc
 
 Group = Literal["agent", "person_id", "project", "repo", "branch"]
 
@@ -25,10 +25,12 @@ class SummaryParams(msgspec.Struct, frozen=True, kw_only=True):
 def summary(cursor: Cursor, org_id: UUID, params: SummaryParams) -> dict[str, Any]:
     """Every KPI by name."""
     told, used = base.sessions(org_id, params.scope), base.used(org_id, params.scope)
-    return {
-        **base.one(cursor, computed(SESSION_KPIS, f"fact_session WHERE {told.sql}"), told.values),
-        **base.one(cursor, computed(USAGE_KPIS, used.sql), used.values),
-    }
+    begun, spent = base.beside(
+        cursor,
+        lambda cursor: base.kpi_rows(cursor, SESSION_KPIS, Where(f"fact_session WHERE {told.sql}", told.values)),
+        lambda cursor: base.kpi_rows(cursor, USAGE_KPIS, used),
+    )
+    return {**begun[0], **spent[0]}
 
 
 class SeriesParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,24 +53,24 @@ def series(cursor: Cursor, org_id: UUID, params: SeriesParams) -> dict[str, Any]
         " FROM (SELECT unnest(?::TIMESTAMP[]) AS start_at, unnest(?::TIMESTAMP[]) AS end_at)) p"
     )
     bounds = [starts, [utc(period.end) for period in found]]
-    begun = base.rows(
-        cursor,
-        computed(
-            SESSION_KPIS,
-            f"(SELECT *, time_bucket(INTERVAL 15 MINUTES, started_at) AS quarter_at FROM fact_session WHERE {told.sql}) s"  # noqa: S608
-            f" JOIN {quarters} USING (quarter_at)",
-            "start_at",
-        ),
-        [*told.values, *bounds],
+    sessions = (
+        f"(SELECT *, time_bucket(INTERVAL 15 MINUTES, started_at) AS quarter_at FROM fact_session WHERE {told.sql}) s"  # noqa: S608
     )
-    spent = base.rows(
+    usage = f"(SELECT *, slot_at AS quarter_at FROM {used.sql}) u"  # noqa: S608
+    begun, spent = base.beside(
         cursor,
-        computed(
-            USAGE_KPIS,
-            f"(SELECT *, slot_at AS quarter_at FROM {used.sql}) u JOIN {quarters} USING (quarter_at)",  # noqa: S608
+        lambda cursor: base.kpi_rows(
+            cursor,
+            SESSION_KPIS,
+            Where(f"{sessions} JOIN {quarters} USING (quarter_at)", [*told.values, *bounds]),
             "start_at",
         ),
-        [*used.values, *bounds],
+        lambda cursor: base.kpi_rows(
+            cursor,
+            USAGE_KPIS,
+            Where(f"{usage} JOIN {quarters} USING (quarter_at)", [*used.values, *bounds]),
+            "start_at",
+        ),
     )
     by_start: dict[Any, dict[str, Any]] = {}
     for row in (*begun, *spent):
@@ -84,10 +86,7 @@ def series(cursor: Cursor, org_id: UUID, params: SeriesParams) -> dict[str, Any]
 
 
 # What a period shows in which nothing happened: counts and sums of nothing are 0, shares and averages are unknown.
-EMPTY: dict[str, Any] = {
-    kpi.name: None if kpi.unit == "share of 1" or kpi.name.startswith("average_") else 0
-    for kpi in (*SESSION_KPIS, *USAGE_KPIS)
-}
+EMPTY: dict[str, Any] = {kpi.name: None if kpi.is_share else 0 for kpi in (*SESSION_KPIS, *USAGE_KPIS)}
 
 
 def periods_of(params: SeriesParams) -> list[periods.Period]:
@@ -120,11 +119,13 @@ def grouped(cursor: Cursor, org_id: UUID, params: GroupParams) -> dict[str, Any]
     by = params.by
     told, used = base.sessions(org_id, params.scope), base.used(org_id, params.scope, by)
     found: dict[Any, dict[str, Any]] = {}
-    for kpis, source, values in (
-        (SESSION_KPIS, f"fact_session WHERE {told.sql}", told.values),
-        (USAGE_KPIS, used.sql, used.values),
-    ):
-        for row in base.rows(cursor, computed(kpis, source, by), values):
+    begun, spent = base.beside(
+        cursor,
+        lambda cursor: base.kpi_rows(cursor, SESSION_KPIS, Where(f"fact_session WHERE {told.sql}", told.values), by),
+        lambda cursor: base.kpi_rows(cursor, USAGE_KPIS, used, by),
+    )
+    for part in (begun, spent):
+        for row in part:
             key = row.pop(by)
             found.setdefault(key, {"key": key, **EMPTY}).update(row)
     ordered = sorted(

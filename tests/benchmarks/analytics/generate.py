@@ -7,6 +7,7 @@ two do most of the work, caches that mostly hit, subagents in a fifth of the ses
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+
+from workers.analytics.refresh import PARTS, SESSIONS_PER_PAGE
 
 ORG = UUID("00000000-0000-4000-8000-00000000000b")
 PEOPLE = 250
@@ -55,7 +58,14 @@ def sizes(seed: int, sessions: int, calls: int) -> list[int]:
 
 
 def pages(
-    seed: int, sessions: int, calls: int, folder: Path, *, per_page: int = 500, first: int = 0
+    seed: int,
+    sessions: int,
+    calls: int,
+    folder: Path,
+    *,
+    per_page: int = SESSIONS_PER_PAGE,
+    first: int = 0,
+    days: int = DAYS,
 ) -> Iterator[tuple[Path, list[str]]]:
     """Folders with the files of one batch each, and the conversations in it; the reader removes them."""
     sums = Sums()
@@ -63,7 +73,7 @@ def pages(
         counts = sizes_cached(seed, sessions, calls)[start : start + per_page]
         place = folder / f"page-{first + start:07d}"
         place.mkdir(parents=True)
-        yield place, write_page(seed, first + start, counts, place, sums)
+        yield place, write_page(seed, first + start, counts, place, sums, days)
 
 
 _SIZES: dict[tuple[int, int, int], list[int]] = {}
@@ -78,21 +88,22 @@ def sizes_cached(seed: int, sessions: int, calls: int) -> list[int]:
     return _SIZES[key]
 
 
-def write_page(seed: int, start: int, counts: Sequence[int], place: Path, sums: Sums) -> list[str]:
+def write_page(seed: int, start: int, counts: Sequence[int], place: Path, sums: Sums, days: int) -> list[str]:
     """Write sessions numbered from `start` on; their ids."""
     idents: list[str] = []
     encode = msgspec.json.encode
     with (
-        (place / "calls").open("w") as calls,
+        contextlib.ExitStack() as stack,
         (place / "usage").open("w") as usage,
         (place / "sessions").open("wb") as sessions,
         (place / "llm_sessions").open("wb") as llms,
     ):
+        calls = [stack.enter_context((place / f"calls.{part}").open("w")) for part in range(PARTS)]
         for n, count in enumerate(counts):
             ident = f"{seed:04x}-{start + n:08x}-4000-8000-000000000000"
             idents.append(ident)
-            row, lines, slots = session(seed, start + n, ident, count, sums)
-            calls.write(lines)
+            row, lines, slots = session(seed, start + n, ident, count, sums, days)
+            calls[n % PARTS].write(lines)
             usage.write(slots)
             llms.write(
                 encode(
@@ -110,8 +121,8 @@ def write_page(seed: int, start: int, counts: Sequence[int], place: Path, sums: 
     return idents
 
 
-def _begin(rng: random.Random) -> datetime:
-    day = END - timedelta(days=rng.randrange(DAYS))
+def _begin(rng: random.Random, days: int) -> datetime:
+    day = END - timedelta(days=rng.randrange(days))
     while day.weekday() > 4 and rng.random() < 0.9:
         day -= timedelta(days=1)
     zone = (-7, -4, 1, 5.5)[rng.randrange(4)]
@@ -119,7 +130,7 @@ def _begin(rng: random.Random) -> datetime:
     return day.replace(hour=0) + timedelta(hours=hour - zone)
 
 
-def session(seed: int, number: int, ident: str, count: int, sums: Sums) -> tuple[dict[str, Any], str, str]:
+def session(seed: int, number: int, ident: str, count: int, sums: Sums, days: int) -> tuple[dict[str, Any], str, str]:
     """One session: its row, the lines of its calls, and of its usage."""
     rng = random.Random(seed * 1_000_003 + number)
     person = UUID(int=rng.randrange(PEOPLE) + 1)
@@ -127,7 +138,7 @@ def session(seed: int, number: int, ident: str, count: int, sums: Sums) -> tuple
     main = rng.choices(MODELS, WEIGHTS)[0]
     telemetry = rng.random() < 0.9
     helper = f"agent-{number:x}" if rng.random() < 0.2 else ""
-    at = _begin(rng).timestamp()
+    at = _begin(rng, days).timestamp()
     start_s = at
     lines: list[str] = []
     slots: dict[tuple[int, str, str], list[int]] = {}
