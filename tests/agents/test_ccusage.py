@@ -6,7 +6,6 @@ Skipped, with the reason, where it cannot be installed.  What it counts and we d
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -80,10 +79,16 @@ def lay_out(name: str, folder: Path) -> None:
             line["sessionId"] for line in map(json.loads, path.read_text().splitlines()) if "sessionId" in line
         )
         first = first or session
-        shutil.copy(path, project / f"{session}-{path.stem}.jsonl")
+        copy(path, project / f"{session}-{path.stem}.jsonl")
     for path in sorted(source.glob("subagents/*.jsonl")):
         (project / first / "subagents").mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, project / first / "subagents" / path.name)
+        copy(path, project / first / "subagents" / path.name)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy lines without the spaces our recordings have: Claude Code writes none, and ccusage counts on it."""
+    lines = [json.dumps(json.loads(text), separators=(",", ":")) for text in source.read_text().splitlines()]
+    target.write_text("\n".join([*lines, ""]))
 
 
 @pytest.mark.parametrize("name", [*NAMES, *MORE])
