@@ -48,8 +48,8 @@ restart: $(STAMP) ## stop, then start in the background
 logs: $(STAMP) ## follow the logs of the running instance
 	@tail -n 50 -F "$(CREWKIT_DATA_DIR)"/logs/*.log
 
-test: $(STAMP) ## all tests, against real Postgres and NATS
-	@$(BIN)/pytest $(ARGS)
+test: $(STAMP) ## all tests, against real Postgres and NATS, as many files at once as there are processors
+	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 test-cov: $(STAMP) ## all tests with branch coverage
 	@$(BIN)/pytest --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -213,6 +213,11 @@ TABLE: dict[tuple[str, str], Access] = {
     # live
     ("GET", f"{_T}/sessions/{{session_id}}/events/stream"): READ,
     ("GET", f"{_T}/events/stream"): READ,
+    ("GET", f"{_T}/workflows/{{workflow_id}}/events"): READ,
+    ("GET", f"{_T}/workflows/{{workflow_id}}/events/stream"): READ,
+    ("GET", "/events/workflows/{workflow_id}"): READ,
+    ("GET", "/events/workflows/{workflow_id}/stream"): READ,
+    ("WS", "/ws/workflows/{workflow_id}"): READ,
     ("GET", f"{_T}/logs/stream"): READ,
     ("GET", "/api/logs/stream"): READ,
     ("WS", "/ws/{session_id}"): READ,

@@ -14,7 +14,7 @@ from litestar.params import FromPath
 from api.auth import SUBPROTOCOL, offered_protocols, principal_of, still_admitted
 from api.errors import ApiError
 from api.services import services_of
-from api.streams import Feed, Wire
+from api.streams import Feed, Wire, workflow_of
 from api.upgrade import REFUSED
 
 GOING_AWAY = 1012  # the service restarts: come back and resume
@@ -63,6 +63,21 @@ async def _hear(socket: AnySocket) -> None:
 @websocket("/ws/{session_id:str}")
 async def session_socket(socket: AnySocket, session_id: FromPath[str]) -> None:
     """Live notices of one session: `{"event", "position", "data"}` as JSON text; `?after=<position>` resumes."""
+    await _serve(socket, session_id)
+
+
+@websocket("/ws/workflows/{workflow_id:str}")
+async def workflow_socket(socket: AnySocket, workflow_id: FromPath[str]) -> None:
+    """The same for a session of kind `workflow`."""
+    try:
+        session_id = await workflow_of(socket, workflow_id)
+    except ApiError as error:
+        await socket.close(code=REFUSED + error.status, reason=error.message)
+        return
+    await _serve(socket, session_id)
+
+
+async def _serve(socket: AnySocket, session_id: str) -> None:
     try:
         services, org_id = services_of(socket), principal_of(socket).org_id
         feed = Feed(services, org_id, _after(socket), session_id, lambda: still_admitted(socket), MESSAGES)
@@ -88,4 +103,4 @@ async def session_socket(socket: AnySocket, session_id: FromPath[str]) -> None:
                 await socket.close(code=GOING_AWAY, reason="the service restarts")
 
 
-ROUTER = Router("/", route_handlers=[session_socket], tags=["live"])
+ROUTER = Router("/", route_handlers=[session_socket, workflow_socket], tags=["live"])

@@ -12,13 +12,16 @@ from uuid import UUID
 import msgspec
 import structlog
 from litestar import Request, Router, get
+from litestar.connection import ASGIConnection
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from api.auth import principal_of, still_admitted
-from api.errors import ApiError, unavailable
+from api.errors import ApiError, not_found, unavailable
 from api.services import Services, services_of
+from eventstore.database import tenant
 from projections.installation import DATABASE_AWAY, checkpoint
+from projections.sessions.queries import find_session
 
 RECHECK_S = 5.0  # how often an open stream asks whether its caller may still listen
 POLL_S = 1.0  # how often a stream looks into the store itself while NATS is away
@@ -301,6 +304,7 @@ class Feed:
             return self._cursor
 
 
+WORKFLOW = "workflow"  # the kind of session that a workflow works in
 After = Annotated[int | None, QueryParameter(name="after", ge=0, description="resume after this position")]
 LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", description="resume after this position")]
 
@@ -351,4 +355,38 @@ async def session_stream(
     return _stream(request, _cursor(last_event_id, after), session_id)
 
 
-ROUTER = Router("/", route_handlers=[organization_stream, session_stream], tags=["live"])
+async def workflow_of(connection: ASGIConnection[Any, Any, Any, Any], workflow_id: str) -> str:
+    """The session to follow for a workflow: a workflow's work is a crewkit session of kind `workflow` (docs/adr/0024).
+
+    Raises:
+        ApiError: 404, the organization has no such session.
+    """
+    org_id = principal_of(connection).org_id
+    async with tenant(services_of(connection).pool, org_id) as database:
+        found = await find_session(database, org_id, workflow_id)
+    if found is None or found.kind != WORKFLOW:
+        raise not_found("workflow")
+    return found.session_id
+
+
+@get(
+    [
+        "/api/v1/{organization_id:str}/workflows/{workflow_id:str}/events",
+        "/api/v1/{organization_id:str}/workflows/{workflow_id:str}/events/stream",
+        "/events/workflows/{workflow_id:str}",
+        "/events/workflows/{workflow_id:str}/stream",
+    ],
+    summary="One workflow, live (SSE)",
+)
+async def workflow_stream(
+    request: Request[Any, Any, Any],
+    workflow_id: FromPath[str],
+    organization_id: FromPath[str | None] = None,  # noqa: ARG001  checked by the guard
+    last_event_id: LastEventId = None,
+    after: After = None,
+) -> Stream:
+    """As the session's stream, for a session of kind `workflow`."""
+    return _stream(request, _cursor(last_event_id, after), await workflow_of(request, workflow_id))
+
+
+ROUTER = Router("/", route_handlers=[organization_stream, session_stream, workflow_stream], tags=["live"])

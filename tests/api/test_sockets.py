@@ -101,6 +101,24 @@ async def test_news_arrive_while_the_socket_is_open(live: Any, http: Any, house:
         assert end.code == 1012
 
 
+async def test_a_workflow_is_followed_by_its_session(live: Any, http: Any, house: House) -> None:
+    await http.post(
+        f"{house.ours.base}/observability/sessions",
+        headers=house.ours.headers(),
+        json={"session_id": "w1", "kind": "workflow"},
+    )
+    first = await send(http, house, "w1", 1)
+    second = await send(http, house, "w1", 2)
+    async with (
+        asyncio.timeout(WAIT_S),
+        Caller.dial(live.url, f"/ws/workflows/w1?api_key={house.ours.keys['read']}&after={first}") as caller,
+        contextlib.aclosing(caller.events()) as told,
+    ):
+        assert isinstance(await anext(told), AcceptConnection)
+        messages = [json.loads((await anext(told)).data) for _ in range(2)]
+        assert [(one["event"], one["position"]) for one in messages] == [("open", first), ("notice", second)]
+
+
 async def refusal(url: str, path: str, headers: list[tuple[bytes, bytes]]) -> tuple[int, str]:
     """Status and error code of a handshake that is refused."""
     status, said = 0, b""
@@ -129,6 +147,7 @@ async def test_a_refusal_is_an_http_answer_like_any_other(live: Any, house: Hous
         assert await refusal(live.url, "/ws/s1", ours) == (403, "forbidden")
         assert await refusal(live.url, "/ws/s1?after=soon", able) == (400, "validation_failed")
         assert await refusal(live.url, "/ws", able) == (404, "not_found")
+        assert await refusal(live.url, "/ws/workflows/s1", able) == (404, "not_found")
 
 
 async def test_a_key_in_the_query_works_everywhere_and_is_never_told_again(client: Any, house: House) -> None:

@@ -70,6 +70,34 @@ async def test_a_client_that_comes_back_misses_nothing_of_its_session(http: Any,
     assert odd.status_code == 400
 
 
+@pytest.mark.parametrize("path", ["{base}/workflows/w1/events", "{base}/workflows/w1/events/stream",
+                                  "/events/workflows/w1", "/events/workflows/w1/stream"])  # fmt: skip
+async def test_a_workflow_is_followed_by_its_session(http: Any, house: House, path: str) -> None:
+    headers, url = house.ours.headers("read"), path.format(base=house.ours.base)
+    assert (await http.get(url, headers=headers)).status_code == 404
+    opened = await http.post(
+        f"{house.ours.base}/observability/sessions",
+        headers=house.ours.headers(),
+        json={"session_id": "w1", "kind": "workflow"},
+    )
+    assert opened.status_code == 201
+    await send(http, house, "elsewhere")
+    position = await send(http, house, "w1")
+    async with (
+        asyncio.timeout(WAIT_S),
+        http.stream("GET", f"{url}?after={opened.headers['crewkit-position']}", headers=headers) as answer,
+    ):
+        told = events(answer)
+        await anext(told)
+        assert (await anext(told))[:2] == ("notice", position)
+
+
+async def test_only_a_session_of_kind_workflow_is_a_workflow(http: Any, house: House) -> None:
+    await send(http, house, "s1")
+    answer = await http.get(f"{house.ours.base}/workflows/s1/events", headers=house.ours.headers("read"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
 async def test_notices_from_nats_reach_their_organization_only(settings: Any, house: House, nats_url: str) -> None:
     app = create_app(msgspec.structs.replace(settings, nats_url=nats_url))
     publisher = await nats.connect(nats_url)
