@@ -8,7 +8,7 @@ import time
 
 from eventstore.database import Pool
 
-PASS_S = 0.02  # between two statements: most projections of a process are about few of the events
+PASS_S = 0.01  # between two statements: most projections of a process are about few of the events
 _MOVE = """
 WITH wanted AS (
     SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[]) AS w (name, generation, old, new)
