@@ -68,6 +68,7 @@ FEEDBACK = ROLE  # whoever sees a session may say how it went, and so may an age
 STACKS = Access(frozenset({"ingest", "read"}), user=True)
 OWNER = Access(permission="owner")  # no key is ever an owner
 ERASING = Access(frozenset({"admin"}), permission="owner")  # for ever: of members only those who answer for all of it
+EXPORT = Access(frozenset({"read"}), permission="manager")  # everybody's rows in one file, to take along
 STAFF = Access(platform="crewkit_staff")
 OPERATOR = Access(frozenset({"admin"}), loopback=True)
 
@@ -259,6 +260,12 @@ TABLE: dict[tuple[str, str], Access] = {
     ("GET", f"{_T}/audit/export"): AUDIT,
     ("GET", f"{_T}/audit/certificates"): AUDIT,
     ("GET", f"{_T}/audit/certificates/{{erasure_id}}"): AUDIT,
+    # exports of analytics rows
+    ("POST", f"{_T}/exports"): EXPORT,
+    ("GET", f"{_T}/exports"): EXPORT,
+    ("GET", f"{_T}/exports/{{export_id}}"): EXPORT,
+    ("GET", f"{_T}/exports/{{export_id}}/download"): EXPORT,
+    ("DELETE", f"{_T}/exports/{{export_id}}"): EXPORT,
     # people
     ("GET", f"{_T}/people"): AUDIT,
     ("POST", f"{_T}/people/{{person_id}}/erase"): ERASING,

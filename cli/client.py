@@ -226,16 +226,16 @@ class Client:
             raise refusal(answer)
         return answer.body
 
-    def stream(self, path: str) -> tuple[dict[str, str], Iterator[bytes]]:
-        """Read a large answer piece by piece: its headers (lower case), then the pieces.
+    def stream(self, path: str, more: Mapping[str, str] | None = None) -> tuple[dict[str, str], Iterator[bytes]]:
+        """Read a large answer piece by piece: its headers (lower case), then the pieces.  `more` are headers to send.
 
         Raises:
-            RefusedError: an answer other than 200.
+            RefusedError: an answer other than 200, or 206 where `more` asks for a range.
             UnreachableError: no connection; while reading, also: it broke before the end.
         """
-        response = self._send("GET", path, None, {"Accept": "*/*"})
+        response = self._send("GET", path, None, {"Accept": "*/*", **(more or {})})
         headers = {key.lower(): value for key, value in response.getheaders()}
-        if response.status != 200:
+        if response.status not in ({200, 206} if more and "Range" in more else {200}):
             raise refusal(Answer(response.status, headers, response.read()))
         return headers, self._pieces(response)
 

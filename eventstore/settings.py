@@ -89,6 +89,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     analytics_deadline_s: Annotated[
         float, Meta(description="longest time an analytics question may take before 503", gt=0, le=30)
     ] = 5.0
+    export_memory_mb: Annotated[
+        int, Meta(description="memory DuckDB may use to write an export's files, in MB", ge=64)
+    ] = 256
+    export_deadline_s: Annotated[
+        float, Meta(description="seconds after which an export that is not written is given up", gt=0)
+    ] = 1800.0
+    export_bytes_max: Annotated[
+        int, Meta(description="largest file of an export, and most scratch space while it is written, in bytes", ge=1)
+    ] = 20 * 1024**3
+    export_keep_s: Annotated[int, Meta(description="seconds for which the file of an export can be fetched", ge=1)] = (
+        7 * 24 * 3600
+    )
     spool_bytes_max: Annotated[int, Meta(description="largest local spool, in bytes")] = 256 * 1024 * 1024
 
 

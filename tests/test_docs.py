@@ -36,6 +36,8 @@ def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.
         if command.hidden:
             continue
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield f"{prefix}{name}", command
             yield from commands(command, f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}", command

@@ -33,7 +33,7 @@ class LocalObjects:
         except OSError as error:
             raise ObjectsUnavailableError(f"{self.root}: {error.strerror or error}") from error
 
-    async def read(self, key: str) -> AsyncIterator[bytes]:
+    async def read(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
         """See the port."""
         path = self.root / checked_key(key)
         try:
@@ -43,6 +43,7 @@ class LocalObjects:
         except OSError as error:
             raise ObjectsUnavailableError(f"{self.root}: {error.strerror or error}") from error
         with file:
+            file.seek(start)
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield chunk
 
@@ -56,6 +57,16 @@ class LocalObjects:
         except OSError as error:
             raise ObjectsUnavailableError(f"{self.root}: {error.strerror or error}") from error
         return found.st_size if path.is_file() else None
+
+    async def delete(self, key: str) -> None:
+        """See the port.  Folders that are empty afterwards stay: another writer may be about to use them."""
+        path = self.root / checked_key(key)
+        try:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        except (NotADirectoryError, IsADirectoryError):
+            return
+        except OSError as error:
+            raise ObjectsUnavailableError(f"{self.root}: {error.strerror or error}") from error
 
     async def keys(self, prefix: str) -> list[str]:
         """See the port."""

@@ -38,8 +38,8 @@ class Objects(Protocol):
         """
         ...
 
-    def read(self, key: str) -> AsyncIterator[bytes]:
-        """The object's bytes, in pieces.
+    def read(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
+        """The object's bytes from number `start` on, in pieces.
 
         Raises:
             ObjectMissingError: there is none.
@@ -52,6 +52,14 @@ class Objects(Protocol):
 
         Raises:
             ObjectsUnavailableError, ObjectRefusedError: it cannot be known.
+        """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error.  Whoever reads it at that moment may be cut off.
+
+        Raises:
+            ObjectsUnavailableError, ObjectRefusedError: it may still be there.
         """
         ...
 

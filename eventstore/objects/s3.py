@@ -52,11 +52,12 @@ class S3Objects:
                 self._store, checked_key(key), content, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE_MAX
             )
 
-    async def read(self, key: str) -> AsyncIterator[bytes]:
+    async def read(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
         """See the port."""
         try:
             with self._translated():
-                found = await obstore.get_async(self._store, checked_key(key))
+                options: obstore.GetOptions = {"range": {"offset": start}} if start else {}
+                found = await obstore.get_async(self._store, checked_key(key), options=options)
                 async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
                     yield bytes(chunk)
         except FileNotFoundError as error:
@@ -69,6 +70,11 @@ class S3Objects:
                 return (await obstore.head_async(self._store, checked_key(key)))["size"]
         except FileNotFoundError:
             return None
+
+    async def delete(self, key: str) -> None:
+        """See the port."""
+        with contextlib.suppress(FileNotFoundError), self._translated():
+            await obstore.delete_async(self._store, checked_key(key))
 
     async def keys(self, prefix: str) -> list[str]:
         """See the port."""

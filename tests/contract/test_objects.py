@@ -49,6 +49,23 @@ async def test_an_object_is_put_from_where_its_content_stands(objects: Objects) 
     assert await content(objects, "tail") == b"tail"
 
 
+async def test_reading_may_begin_anywhere_in_an_object(objects: Objects) -> None:
+    stored = os.urandom(PART_BYTES + 10)
+    await objects.put("a/x", io.BytesIO(stored))
+    for start in (1, PART_BYTES, PART_BYTES + 9):
+        assert b"".join([chunk async for chunk in objects.read("a/x", start=start)]) == stored[start:]
+
+
+async def test_what_is_deleted_is_gone_and_its_neighbours_stay(objects: Objects) -> None:
+    for key in ("a/x", "a/y"):
+        await objects.put(key, io.BytesIO(b"x"))
+    for key in ("a/x", "a/x", "a", "nowhere/at/all"):
+        await objects.delete(key)
+    assert await objects.keys("a") == ["a/y"]
+    with pytest.raises(ObjectMissingError):
+        await content(objects, "a/x")
+
+
 async def test_putting_again_replaces_and_doubles_nothing(objects: Objects) -> None:
     for stored in (b"one", b"other"):
         await objects.put("a/x", io.BytesIO(stored))

@@ -91,18 +91,16 @@ class AnalyticsFile:
         self.path = path
         self._filling = False
         scratch = path.with_suffix(".tmp")
-        self._connection: duckdb.DuckDBPyConnection = duckdb.connect(
-            str(path),
-            config={
-                "memory_limit": f"{memory_mb}MB",
-                "threads": threads,
-                "temp_directory": str(scratch),
-                "checkpoint_threshold": CHECKPOINT_BYTES,
-                "preserve_insertion_order": False,  # or files are read side by side and written one after the other
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
+        self._config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{memory_mb}MB",
+            "threads": threads,
+            "temp_directory": str(scratch),
+            "checkpoint_threshold": CHECKPOINT_BYTES,
+            "preserve_insertion_order": False,  # or files are read side by side and written one after the other
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        self._connection: duckdb.DuckDBPyConnection = duckdb.connect(str(path), config=self._config)
 
     @property
     def stand(self) -> Stand | None:
@@ -122,6 +120,12 @@ class AnalyticsFile:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same data, for another thread."""
         return self._connection.cursor()
+
+    def apart(self) -> duckdb.DuckDBPyConnection:
+        """A connection that outlives `close`: for work that may take longer than the file is in use."""
+        import duckdb  # noqa: PLC0415
+
+        return duckdb.connect(str(self.path), config=self._config)
 
     def close(self) -> None:
         """Fold DuckDB's log into the file and give it up."""

@@ -25,13 +25,14 @@ from projections.analytics.asking import QUEUE, SUBJECT
 from projections.sessions import PROJECTION
 from workers.analytics import file as files
 from workers.analytics.answers import Answerer
+from workers.analytics.export import Exporter
 from workers.analytics.file import AnalyticsFile, Stand
 from workers.analytics.refresh import MovedError, NotReadyError, Refresher, is_current, is_empty
 from workers.analytics.report import Report
 from workers.blocks import Names
 from workers.carrier import connected
 from workers.keys import master_key
-from workers.lifecycle import Backoff, close_pool, database_url, discard, retry_forever, wait_any
+from workers.lifecycle import GRACE_S, Backoff, close_pool, database_url, discard, retry_forever, wait_any
 from workers.local.files import AlreadyLockedError, FileLock
 from workers.log import Decoder
 from workers.projector.control import standing
@@ -72,7 +73,9 @@ class Replica:
             lock.release()
 
     async def _serve(self, folder: Path, stop: asyncio.Event) -> None:
+        exporter = Exporter(self._settings, folder, self._rows)
         answering = asyncio.create_task(self._listen(stop), name="questions")
+        exporting = asyncio.create_task(exporter.run(stop), name="exports")
         try:
 
             def on_failure(error: BaseException, pause_s: float) -> None:
@@ -83,11 +86,17 @@ class Replica:
             await retry_forever(lambda: self._term(folder, stop), stop, (Exception,), on_failure, self._backoff)
         finally:
             await discard(answering)
+            await asyncio.wait({exporting}, timeout=GRACE_S)
+            await discard(exporting)
             self._answers.use(None)
             self._answers.close()
             if self._file is not None:
                 await self._in_thread(self._file.close)
             self._writing.shutdown()
+
+    def _rows(self) -> tuple[AnalyticsFile, int] | None:
+        """The file in use, and up to which position its rows go."""
+        return None if self._file is None or self._stand is None else (self._file, self._stand.position)
 
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._writing, work, *args)

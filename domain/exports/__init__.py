@@ -1,0 +1,1 @@
+"""Files for analysts: an organization's analytics rows, asked for, written, kept for a while, deleted."""
