@@ -112,6 +112,7 @@ class Exporter:
                 await store.close()
         finally:
             thread.shutdown(wait=True)
+            shutil.rmtree(self._scratch, ignore_errors=True)
             await close_pool(pool)
 
     async def _serve(self, desk: _Desk, stop: asyncio.Event) -> None:
@@ -196,6 +197,13 @@ class _Desk:
         log.warning("exports.failed", export=str(export_id), reason=reason)
         await fail_file(self._store, org_id, export_id, reason, meta=self._meta)
 
+    async def _give_up(self, row: ExportRow, reason: str) -> None:
+        """Say so, unless it was given up by whoever asked, or is to be tried again."""
+        if reason == STOPPING:
+            await self.pool.execute(_AGAIN, row.org_id, row.export_id)
+        elif reason not in {"cancelled", "again"}:
+            await self._fail(row.org_id, row.export_id, reason)
+
     async def _write(self, row: ExportRow, found: Waiting, file: AnalyticsFile, stop: asyncio.Event) -> None:
         folder = self._scratch / row.export_id.hex
         shutil.rmtree(folder, ignore_errors=True)
@@ -213,21 +221,20 @@ class _Desk:
         job, started_s = Job(order), time.monotonic()
         until_s = started_s + self._settings.export_deadline_s
         watching = asyncio.create_task(self._watch(job, until_s, stop))
+        written, reason = None, ""
         try:
             written = await self._make(job, file, found)
         except Exception as error:  # noqa: BLE001  whatever went wrong with one export must not end the others
             reason = job.reason or _reason_of(error)
             log.warning("exports.not_written", export=str(row.export_id), reason=reason, error=f"{error}")
-            if reason == STOPPING:
-                await self.pool.execute(_AGAIN, row.org_id, row.export_id)
-            elif reason not in {"cancelled", "again"}:
-                await self._fail(row.org_id, row.export_id, reason)
-            return
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # before anybody is told: what failed has left nothing
+        if written is None:
+            await self._give_up(row, reason)
+            return
         keep = timedelta(seconds=self._settings.export_keep_s)
         if not await complete_file(self._store, row.org_id, row.export_id, written, keep=keep, meta=self._meta):
             await drop_file(self._objects, row.org_id, row.export_id, order.wishes.format)
