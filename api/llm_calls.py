@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import msgspec
 from litestar import Request, Response, Router, get
 from litestar.params import FromPath, QueryParameter
 
 from api.answers import json_answer
 from api.auth import base_path, principal_of
-from api.errors import not_found
+from api.errors import ApiError, not_found
 from api.fresh import wait_until_fresh
 from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, SortBy, SortDir, page_links, paging_of
 from api.services import services_of
@@ -26,8 +27,23 @@ READ_MODEL = "sessions"
 PICO = 10**12
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+def _moment(text: str | None, field: str, *, end: bool = False) -> datetime | None:
+    """A moment, or a day (UTC): its beginning, or with `end` what comes after it.
+
+    Raises:
+        ApiError: 400, it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        if len(text) == len("2026-11-20"):
+            day = date.fromisoformat(text)
+            return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=end)
+        moment = msgspec.convert(text, datetime, strict=False)
+        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
+    except (ValueError, OverflowError, msgspec.ValidationError) as error:
+        expected = "a day, or a moment as RFC 3339 has it"
+        raise ApiError(400, f"{field}: expected {expected}", details={"field": field, "expected": expected}) from error
 
 
 def _call(row: Any) -> LlmCall:
@@ -49,7 +65,7 @@ def _call(row: Any) -> LlmCall:
         ttft_ms=row["ttft_ms"],
         cost=None if cost is None else cost / PICO,
         cost_usd_micros=micro_usd(cost),
-        cost_source=None if cost is None else "telemetry" if row["reported_pico_usd"] is not None else "priced",
+        cost_source=None if cost is None else row["cost_source"],
         price_version=row["price_version"],
         unpriced_reason=row["unpriced_reason"],
         timestamp=row["at"],
@@ -57,6 +73,7 @@ def _call(row: Any) -> LlmCall:
         prompt_id=row["prompt_id"],
         request_id=row["request_id"],
         query_source=row["query_source"],
+        skill=row["skill"],
     )
 
 
@@ -77,15 +94,22 @@ async def llm_calls(
     sort_dir: SortDir = "desc",
     model: Annotated[str | None, QueryParameter(max_length=400)] = None,
     q: Annotated[
-        str | None, QueryParameter(max_length=400, description="text in model, ids or what asked for the call")
+        str | None, QueryParameter(max_length=400, description="text in model, ids, skill or what asked for the call")
     ] = None,
-    date_from: Annotated[datetime | None, QueryParameter(description="made at or after")] = None,
-    date_to: Annotated[datetime | None, QueryParameter(description="made before")] = None,
+    date_from: Annotated[
+        str | None,
+        QueryParameter(max_length=40, description="made at or after this moment, or on or after this day (UTC)"),
+    ] = None,
+    date_to: Annotated[
+        str | None, QueryParameter(max_length=40, description="made before this moment, or on or before this day (UTC)")
+    ] = None,
 ) -> Response[LlmCalls]:
     """Newest first unless sorted otherwise; the id may be a session's, then it is about all its conversations."""
     services, org_id = services_of(request), principal_of(request).org_id
     paging = paging_of(page, page_size, sort_by, sort_dir, columns=SORTS, tie="call_key")
-    filters = LlmCallFilter(model=model, text=q, since=_utc(date_from), until=_utc(date_to))
+    filters = LlmCallFilter(
+        model=model, text=q, since=_moment(date_from, "date_from"), until=_moment(date_to, "date_to", end=True)
+    )
     await wait_until_fresh(request, READ_MODEL)
     async with tenant(services.pool, org_id) as connection:
         found = await calls_of(connection, org_id, conversation_id, filters, paging)

@@ -11,6 +11,8 @@ import msgspec
 
 from eventstore.database import Connection
 from projections.paging import Paging, page_of
+from projections.sessions.queries import parts_of
+from projections.sessions.reconcile import PRICED, TELEMETRY, cost_of
 from projections.sessions.totals import COUNTED
 
 # What a caller may sort by, to SQL.
@@ -25,7 +27,7 @@ SORTS = {
 
 
 class LlmCallFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """None means any.  `text` occurs anywhere in model, id, request id, message id or source; `until` is exclusive."""
+    """None means any.  `text` occurs anywhere in model, id, request id, message id, source or skill; `until` is exclusive."""
 
     model: str | None = None
     text: str | None = None
@@ -44,14 +46,19 @@ class CallsFound(msgspec.Struct, frozen=True):
 
 
 _CONVERSATIONS = """
-SELECT llm_session_id FROM crewkit.llm_session WHERE org_id = $1 AND (llm_session_id = $2 OR session_id = $2)
+SELECT llm_session_id, session_id FROM crewkit.llm_session WHERE org_id = $1 AND (llm_session_id = $2 OR session_id = $2)
 """
 _CALLS = f"""
 SELECT call_key, llm_session_id, agent_id, prompt_id, request_id, message_id, model, at, input_tokens, output_tokens,
        cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, duration_ms, ttft_ms,
-       query_source, price_version, unpriced_reason, reported_pico_usd, priced_pico_usd,
+       query_source, skill, price_version, unpriced_reason, reported_pico_usd, priced_pico_usd,
        input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens + output_tokens AS total_tokens,
-       coalesce(reported_pico_usd, priced_pico_usd) AS cost_pico_usd
+       CASE WHEN llm_session_id = ANY ($3::text[]) THEN reported_pico_usd
+            WHEN llm_session_id = ANY ($4::text[]) THEN priced_pico_usd
+            ELSE coalesce(reported_pico_usd, priced_pico_usd) END AS cost_pico_usd,
+       CASE WHEN llm_session_id = ANY ($3::text[]) THEN 'telemetry'
+            WHEN llm_session_id = ANY ($4::text[]) OR reported_pico_usd IS NULL THEN 'priced'
+            ELSE 'telemetry' END AS cost_source
   FROM ({COUNTED} AND c.llm_session_id = ANY ($2::text[])) AS told WHERE counts
 """  # noqa: S608  both texts are ours
 _SUMS = (
@@ -63,11 +70,22 @@ _SUMS = (
 async def calls_of(
     connection: Connection, org_id: UUID, conversation_id: str, filters: LlmCallFilter, paging: Paging
 ) -> CallsFound | None:
-    """The calls that count of a conversation, or of all conversations of a session; None where there is none of that id."""
+    """The calls that count of a conversation, or of all conversations of a session; None where there is none of that id.
+
+    A call costs what the source says that its conversation's cost is from: the sums are those of the session's page.
+    """
     found = await connection.fetch(_CONVERSATIONS, org_id, conversation_id)
     if not found:
         return None
-    values: list[Any] = [org_id, [record[0] for record in found]]
+    parts = await parts_of(connection, org_id, sorted({record["session_id"] for record in found}), with_tools=False)
+    sources = {
+        llm.llm_session_id: cost_of(llm, parts.totals.get(llm.llm_session_id, [])).source
+        for llms in parts.llms.values()
+        for llm in llms
+    }
+    ids = [record["llm_session_id"] for record in found]
+    chosen = [[ident for ident in ids if sources.get(ident) == source] for source in (TELEMETRY, PRICED)]
+    values: list[Any] = [org_id, ids, *chosen]
     conditions = ""
     for value, condition in (
         (filters.model, "model = ${n}"),
@@ -75,7 +93,7 @@ async def calls_of(
         (filters.until, "at < ${n}"),
         (
             filters.text,
-            "strpos(lower(concat_ws(' ', model, call_key, request_id, message_id, query_source)), lower(${n})) > 0",
+            "strpos(lower(concat_ws(' ', model, call_key, request_id, message_id, query_source, skill)), lower(${n})) > 0",
         ),
     ):
         if value is not None:

@@ -166,6 +166,12 @@ class SubagentKindCost(Usage, frozen=True, kw_only=True):
     agent_type: str | None
 
 
+class SkillCost(Usage, frozen=True, kw_only=True):
+    """One skill: the model calls made while it was at work, as the agent attributes them."""
+
+    skill: str
+
+
 class RepoCost(Usage, frozen=True, kw_only=True):
     """One repository."""
 
@@ -220,6 +226,7 @@ class Breakdown(Asked, frozen=True, kw_only=True):
     by_model: list[ModelCost]
     by_agent: list[AgentCost]
     by_subagent: list[SubagentKindCost]
+    by_skill: list[SkillCost]
     by_repo: list[RepoCost]
     by_branch: list[BranchCost]
     pull_requests: PullRequestCost
@@ -247,7 +254,10 @@ class ServerCost(msgspec.Struct, frozen=True, kw_only=True):
     mcp_server: str
     calls: int
     failed: int
+    denied: int
+    duration_ms: int
     cost_usd_micros: int
+    uncosted_calls: int
 
 
 class ToolCosts(Asked, frozen=True, kw_only=True):
@@ -381,6 +391,7 @@ class Ledger(Asked, frozen=True, kw_only=True):
     without_cost: int = 0
     page: int = 1
     page_size: int = 0
+    next_cursor: str | None = None
 
 
 class Coached(msgspec.Struct, frozen=True, kw_only=True):

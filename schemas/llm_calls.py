@@ -11,8 +11,8 @@ import msgspec
 class LlmCall(msgspec.Struct, frozen=True, kw_only=True):
     """One answered request to a model.
 
-    `prompt_tokens` are all tokens sent: fresh, read from the cache and written to it.  `cost` is US dollars, as the agent
-    reported it, else by our prices (`cost_source`); null: not known.  Fields that agents do not tell (`max_tokens`, hashes,
+    `prompt_tokens` are all tokens sent: fresh, read from the cache and written to it.  `cost` is US dollars by the
+    source that the conversation's cost is from (`cost_source`); null: not known.  Fields that agents do not tell (`max_tokens`, hashes,
     budgets, the request itself) are null.  `status` is `success`: what failed never became a call; the session counts it.
     """
 
@@ -47,6 +47,7 @@ class LlmCall(msgspec.Struct, frozen=True, kw_only=True):
     prompt_id: str | None
     request_id: str | None
     query_source: str | None
+    skill: str | None
     request_data: dict[str, Any] | None = None
     response_data: dict[str, Any] | None = None
 

@@ -6,12 +6,14 @@ from litestar import Router
 from litestar.di import Provide
 
 from api.analytics import costs, kpis, ledger, weekly
-from api.analytics.asking import scope_of
+from api.analytics.asking import filters_of, scope_of
 
 ROUTER = Router(
     "/",
     route_handlers=[*kpis.HANDLERS, *costs.HANDLERS, *ledger.HANDLERS],
-    dependencies={"part": Provide(scope_of)},
+    dependencies={"filters": Provide(filters_of), "part": Provide(scope_of)},
     tags=["analytics"],
 )
-WEEKLY = Router("/", route_handlers=[*weekly.HANDLERS], tags=["analytics"])
+WEEKLY = Router(
+    "/", route_handlers=[*weekly.HANDLERS], dependencies={"filters": Provide(filters_of)}, tags=["analytics"]
+)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request
+from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from api.auth import base_path, principal_of
@@ -15,12 +16,13 @@ from api.errors import ApiError, unavailable
 from api.fresh import after_of
 from api.named import person_named
 from api.services import services_of
-from projections.analytics.asking import Answer, Ask
+from projections.analytics.asking import Ask, unpacked
 from projections.analytics.questions.base import Scope
 from schemas.analytics import Asked
 
 RANGE_DAYS_DEFAULT = 30
 RANGE_DAYS_MAX = 1_830
+YEAR_MIN, YEAR_MAX = 1970, 9_000
 TEXT_MAX = 400
 GRACE_S = 1.0  # how long after its own deadline a worker's reply may take
 
@@ -33,7 +35,6 @@ Since = Annotated[
 ]
 Until = Annotated[datetime | None, QueryParameter(description="before this moment; now if not given")]
 
-_decode = msgspec.json.Decoder(Answer).decode
 _encode = msgspec.json.Encoder().encode
 # Error of a worker to status, and what people are told where the worker says nothing.
 _REFUSALS = {
@@ -47,8 +48,16 @@ _REFUSALS = {
 }
 
 
-def _utc(moment: datetime) -> datetime:
+def _utc(moment: datetime, field: str) -> datetime:
+    if not YEAR_MIN <= moment.year <= YEAR_MAX:
+        raise out_of_calendar(field)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def out_of_calendar(field: str) -> ApiError:
+    """400: periods of any place are cut around a moment, so the calendar's own ends are not for asking."""
+    expected = f"a moment in the years {YEAR_MIN} to {YEAR_MAX}"
+    return ApiError(400, f"{field}: expected {expected}", details={"field": field, "expected": expected})
 
 
 def _quarter(moment: datetime, *, up: bool) -> datetime:
@@ -57,10 +66,8 @@ def _quarter(moment: datetime, *, up: bool) -> datetime:
     return whole + timedelta(minutes=15) if up and whole != moment else whole
 
 
-async def scope_of(
+async def filters_of(
     request: AnyRequest,
-    since: Since = None,
-    until: Until = None,
     user: Annotated[
         str | None, QueryParameter(description="a person's id or e-mail address", max_length=TEXT_MAX)
     ] = None,
@@ -70,22 +77,25 @@ async def scope_of(
     branch: Text = None,
     model: Text = None,
 ) -> Scope:
-    """Which rows an answer is about.
+    """Whose and which rows an answer is about, at any time."""
+    person = person_named(services_of(request), principal_of(request).org_id, user)
+    return Scope(person_id=person, agent=agent, project=project, repo=repo, branch=branch, model=model)
+
+
+async def scope_of(filters: NamedDependency[Scope], since: Since = None, until: Until = None) -> Scope:
+    """The same in a range.
 
     Raises:
-        ApiError: 400, the range is empty or longer than `RANGE_DAYS_MAX` days.
+        ApiError: 400, an end is outside of `YEAR_MIN` to `YEAR_MAX`, the range is empty or longer than `RANGE_DAYS_MAX` days.
     """
-    end = _quarter(_utc(until) if until is not None else datetime.now(UTC), up=True)
-    start = _quarter(_utc(since), up=False) if since is not None else end - timedelta(days=RANGE_DAYS_DEFAULT)
+    end = _quarter(_utc(until, "until") if until is not None else datetime.now(UTC), up=True)
+    start = _quarter(_utc(since, "since"), up=False) if since is not None else end - timedelta(days=RANGE_DAYS_DEFAULT)
     if start >= end:
         raise ApiError(400, "since: expected a moment before until", details={"field": "since"})
     if end - start > timedelta(days=RANGE_DAYS_MAX):
         message = f"since: expected at most {RANGE_DAYS_MAX} days before until"
         raise ApiError(400, message, details={"field": "since", "expected": f"at most {RANGE_DAYS_MAX} days"})
-    person = person_named(services_of(request), principal_of(request).org_id, user)
-    return Scope(
-        since=start, until=end, person_id=person, agent=agent, project=project, repo=repo, branch=branch, model=model
-    )
+    return msgspec.structs.replace(filters, since=start, until=end)
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -96,8 +106,8 @@ class Told(msgspec.Struct, frozen=True):
     as_of: datetime | None
 
 
-async def ask(request: AnyRequest, question: str, params: Any, kind: type[Any] = object) -> Told:
-    """Ask for the caller's organization; the answer as `kind`.
+async def ask(request: AnyRequest, question: str, params: Any, kind: type[Any] = object, *, after: int = 0) -> Told:
+    """Ask for the caller's organization; the answer as `kind`, by a replica that knows what happened up to `after`.
 
     Raises:
         ApiError: 400 what was asked makes no sense; 503 no worker runs, or it is late, busy or behind.
@@ -109,14 +119,14 @@ async def ask(request: AnyRequest, question: str, params: Any, kind: type[Any] =
         question=question,
         org_id=org_id,
         params=msgspec.Raw(_encode(params)),
-        after=after_of(request) or 0,
+        after=max(after_of(request) or 0, after),
         wait_s=settings.read_after_wait_s,
         deadline_s=settings.analytics_deadline_s + settings.read_after_wait_s,
     )
     raw = await services.bus.ask(services.analytics_subject, _encode(wish), wish.deadline_s + GRACE_S)
     if raw is None:
         raise unavailable("no analytics worker answers; `crewkit worker analytics` runs one")
-    answer = _decode(raw)
+    answer = unpacked(raw)
     if answer.error is not None:
         status, text = _REFUSALS.get(answer.error, (500, "the analytics worker failed"))
         if status == 503:

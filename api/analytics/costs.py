@@ -18,7 +18,7 @@ Part = NamedDependency[Scope]
 
 @get(f"{_T}/sessions/analytics/cost-breakdown", summary="Cost taken apart")
 async def breakdown(request: AnyRequest, organization_id: FromPath[str], part: Part) -> Response[Breakdown]:  # noqa: ARG001
-    """By model, agent, subagent, repository, branch and pull request; the cache; what has no price; contract discounts."""
+    """By model, agent, subagent, skill, repository, branch and pull request; the cache; what has no price; contract discounts."""
     told = await ask(request, "cost-breakdown", BreakdownParams(scope=part), Breakdown)
     links = ("sessions/analytics/cost-breakdown", "analytics/costs/by-tool", "contract_discounts")
     return json_answer(answered(request, told.value, told, part, *links))

@@ -85,6 +85,7 @@ class ModelCalled(Observation, frozen=True, kw_only=True):
 
     `channel` is `telemetry` or `transcript`.  `reported_pico_usd` is what the agent itself says it cost.  `sidechain` marks
     transcript lines replayed from, or belonging to, a subagent; `copied_from` a session this line was copied from (fork).
+    `skill` is the skill that was at work, as the agent names it.
     """
 
     channel: str
@@ -102,6 +103,7 @@ class ModelCalled(Observation, frozen=True, kw_only=True):
     sidechain: bool = False
     copied_from: str | None = None
     web_searches: int = 0
+    skill: str | None = None
 
 
 class ModelFailed(Observation, frozen=True, kw_only=True):

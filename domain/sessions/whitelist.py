@@ -98,7 +98,7 @@ TRANSCRIPT: Final[Whitelist] = {
         "uuid parentUuid logicalParentUuid sessionId timestamp type subtype isSidechain agentId promptId gitBranch version "
         "entrypoint userType isMeta isApiErrorMessage apiErrorStatus requestId requestRef requestedModel effort "
         "perTurnEffort promptSource turnOrigin permissionMode apiBlockIndex sourceToolAssistantUUID level isCompactSummary "
-        "isVisibleInTranscriptOnly attributionAgent madeBy durationMs hookCount preventedContinuation operation toolUseID "
+        "isVisibleInTranscriptOnly attributionAgent attributionSkill madeBy durationMs hookCount preventedContinuation operation toolUseID "
         "toolUseId parentToolUseID parent_tool_use_id messageId leafUuid requestSessionId promptCacheRequested toolInputStreamMs sandboxed "
         "totalCostUSD totalAPIDuration totalAPIDurationWithoutRetries totalToolDuration totalLinesAdded totalLinesRemoved "
         "totalDuration startTime hasUnknownModelCost costUSD querySource shapeHash hash id ordinal "

@@ -1,7 +1,8 @@
-"""How questions and answers travel: one request, one reply, JSON."""
+"""How questions and answers travel: one request, one reply, JSON, compressed where it is long."""
 
 from __future__ import annotations
 
+import zlib
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +10,10 @@ import msgspec
 
 SUBJECT = "crewkit.analytics.ask"
 QUEUE = "analytics"
-ANSWER_BYTES_MAX = 900_000  # NATS refuses messages above 1 MB by default
+ANSWER_BYTES_MAX = 8_000_000  # as JSON: 1,500 periods of every KPI are 2 MB
+REPLY_BYTES_MAX = 900_000  # NATS refuses messages above 1 MB by default
+PACKED_FROM_BYTES = 256_000  # JSON of many equal names shrinks to a tenth; short answers are not worth the time
+_PACKED = b"\x78"  # how zlib begins; JSON does not
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +40,33 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
     message: str = ""
     field: str | None = None
+
+
+def packed(answer: Answer) -> bytes:
+    """The reply that carries an answer; one that does not fit says so instead."""
+    plain = _encode(answer)
+    if len(plain) <= PACKED_FROM_BYTES:
+        return plain
+    reply = zlib.compress(plain, 1) if len(plain) <= ANSWER_BYTES_MAX else plain
+    if len(reply) <= REPLY_BYTES_MAX:
+        return reply
+    return _encode(Answer(error="too_large", message="the answer is too large; ask for a smaller part"))
+
+
+def unpacked(reply: bytes) -> Answer:
+    """The answer that a reply carries.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    if not reply.startswith(_PACKED):
+        return _decode(reply)
+    opened = zlib.decompressobj()
+    plain = opened.decompress(reply, ANSWER_BYTES_MAX)
+    if not opened.eof:
+        raise msgspec.DecodeError(f"expected at most {ANSWER_BYTES_MAX} bytes")
+    return _decode(plain)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Answer).decode

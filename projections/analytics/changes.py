@@ -81,7 +81,7 @@ _TOKENS = (
 _CALL = (
     f"c.org_id, call_key, llm_session_id, agent_id, prompt_id, request_id, message_id, model, {_AT}, {_TOKENS},"
     " web_searches, reported_pico_usd, priced_pico_usd, price_version, unpriced_reason, counts, telemetry, transcript,"
-    " copied, duration_ms, ttft_ms, query_source, speed, effort, service_tier"
+    " copied, duration_ms, ttft_ms, query_source, speed, effort, service_tier, skill"
 )
 CALLS_OF = f"SELECT {_CALL} FROM ({COUNTED} AND c.llm_session_id = ANY ($2::text[])) AS c"  # noqa: S608  all texts here are ours
 CALLS = f"SELECT {_CALL} FROM ({COUNTED} AND c.call_key = ANY ($2::text[])) AS c"  # noqa: S608
@@ -116,7 +116,7 @@ PROMPTS = (
     + _PAIRS.format(id="prompt_id")
 )
 
-# Calls that count of some conversations, summed per subagent, model and quarter of an hour.  A call of the main thread is cold
+# Calls that count of some conversations, summed per subagent, model, skill and quarter of an hour.  A call of the main thread is cold
 # when after a pause it read less than half of what the call before it had in the cache; one that changed the model is no such.
 USAGE = f"""
 WITH told AS MATERIALIZED (SELECT * FROM ({COUNTED} AND c.llm_session_id = ANY ($2::text[])) AS t WHERE counts),
@@ -153,8 +153,9 @@ SELECT org_id, llm_session_id, date_bin('15 minutes', at AT TIME ZONE 'UTC', tim
        coalesce(sum(cache_write_1h_tokens) FILTER (WHERE cold), 0)::bigint,
        count(*) FILTER (WHERE switched),
        coalesce(sum(cache_write_5m_tokens) FILTER (WHERE switched), 0)::bigint,
-       coalesce(sum(cache_write_1h_tokens) FILTER (WHERE switched), 0)::bigint
-  FROM marked GROUP BY org_id, llm_session_id, slot_at, agent_id, model
+       coalesce(sum(cache_write_1h_tokens) FILTER (WHERE switched), 0)::bigint,
+       skill
+  FROM marked GROUP BY org_id, llm_session_id, slot_at, agent_id, model, skill
 """  # noqa: S608
 USAGE_COLUMNS = {
     "org_id": "UUID",
@@ -191,4 +192,5 @@ USAGE_COLUMNS = {
         ),
         "BIGINT",
     ),
+    "skill": "VARCHAR",
 }

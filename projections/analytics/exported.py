@@ -52,7 +52,7 @@ class Source(msgspec.Struct, frozen=True):
         return ", ".join(column.name for column in self.columns)
 
 
-# Coarser sums of agg_usage, which only make questions quick.  Views over them are in no export: those below tell the same.
+# Coarser sums of agg_usage, which only make questions quick.
 DERIVED = {"agg_slot", "agg_day"}
 
 

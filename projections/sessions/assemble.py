@@ -10,7 +10,7 @@ import msgspec
 
 from projections.sessions.merge import smaller
 from projections.sessions.process import use_of
-from projections.sessions.reconcile import add_costs, add_lines, cost_of, lines_of
+from projections.sessions.reconcile import PRICED, TELEMETRY, add_costs, add_lines, cost_of, lines_of
 from projections.sessions.tables import LlmSessionRow, SessionRow, SubagentRow
 from projections.sessions.totals import CallTotals, micros, plus, tokens_of
 from schemas.sessions import (
@@ -133,6 +133,7 @@ def llm_detail(llm: LlmSessionRow, session: SessionRow, parts: Parts) -> LlmSess
     sums = parts.totals.get(key, [])
     status, status_rule = status_of(llm, session)
     ended = llm.status == "ended"
+    cost = cost_of(llm, sums)
     return LlmSessionDetail(
         id=key,
         session_id=llm.session_id,
@@ -158,11 +159,11 @@ def llm_detail(llm: LlmSessionRow, session: SessionRow, parts: Parts) -> LlmSess
         last_activity_at=llm.acted_last_at or llm.seen_last_at,
         counts=happenings(llm, parts),
         tokens=tokens_of(sums),
-        cost=cost_of(llm, sums),
+        cost=cost,
         lines=lines_of(llm),
         tools=tools_of(parts.tools.get(key, ())),
         by_model=by_model(sums),
-        subagents=[subagent(row, status, parts) for row in parts.subagents.get(key, ())],
+        subagents=[subagent(row, status, parts, cost.source) for row in parts.subagents.get(key, ())],
         facts={"hook": llm.hook_facts, "telemetry": llm.telemetry_facts, "transcript": llm.transcript_facts},
         unknown_kinds={
             name.removeprefix(UNKNOWN): n for name, n in parts.tallies.get(key, {}).items() if name.startswith(UNKNOWN)
@@ -172,8 +173,11 @@ def llm_detail(llm: LlmSessionRow, session: SessionRow, parts: Parts) -> LlmSess
     )
 
 
-def subagent(row: SubagentRow, session_status: str, parts: Parts) -> SubagentDetail:
-    """A subagent with its own totals; one that still runs when its session is over is unfinished."""
+def subagent(row: SubagentRow, session_status: str, parts: Parts, source: str | None = None) -> SubagentDetail:
+    """A subagent with its own totals; one that still runs when its session is over is unfinished.
+
+    `source` says where the cost of its conversation is from.
+    """
     sums = [total for total in parts.totals.get(row.llm_session_id, ()) if total.agent_id == row.agent_id]
     tools = [tool for tool in parts.tools.get(row.llm_session_id, ()) if tool["agent_id"] == row.agent_id]
     running = row.status == "running"
@@ -193,21 +197,24 @@ def subagent(row: SubagentRow, session_status: str, parts: Parts) -> SubagentDet
         tool_calls=sum(tool["calls"] for tool in tools),
         tool_failures=sum(tool["failed"] for tool in tools),
         tokens=tokens_of(sums),
-        cost_usd_micros=_cost(sums),
+        cost_usd_micros=_cost(sums, source),
     )
 
 
-def _cost(sums: Iterable[CallTotals]) -> int | None:
-    """What part of a conversation cost: as reported per call where all of it is, else by our prices where all of it is."""
+def _cost(sums: Iterable[CallTotals], source: str | None) -> int | None:
+    """What part of a conversation cost by the `source` that the conversation's cost is from, where that tells all of it.
+
+    Where that one tells no single calls: as reported where all of it is, else by our prices where all of it is.
+    """
     reported: int | None = None
     priced: int | None = None
     unreported = unpriced = 0
     for total in sums:
         reported, priced = plus(reported, total.reported), plus(priced, total.priced)
         unreported, unpriced = unreported + total.unreported, unpriced + total.unpriced
-    if reported is not None and not unreported:
+    if source != PRICED and reported is not None and not unreported:
         return micros(reported)
-    return None if unpriced else micros(priced)
+    return None if unpriced or source == TELEMETRY else micros(priced)
 
 
 def tools_of(found: Iterable[dict[str, Any]]) -> list[ToolTotals]:

@@ -35,6 +35,7 @@ from projections.sessions.work import HOOK, TELEMETRY, Work, count_tool, tool_co
 
 Pricing: TypeAlias = Callable[[ModelCallRow], Priced]
 
+HIDDEN_SKILLS = {"custom_skill", "third-party"}  # what telemetry says in place of a name
 OWNER_TELEMETRY, OWNER_LINE, OWNER_COPY = 3, 2, 1
 STATUS_RANK = {None: 0, "requested": 1, "succeeded": 2, "failed": 3, "denied": 4}
 REJECTED = {"reject", "rejected", "deny", "denied", "abort", "aborted"}
@@ -147,6 +148,14 @@ def _take_details(row: ModelCallRow, seen: ModelCalled, *, telemetry: bool) -> N
     row.speed = larger(row.speed, short(seen.speed))
     row.effort = larger(row.effort, short(seen.effort))
     row.service_tier = larger(row.service_tier, short(seen.service_tier))
+    row.skill = _clearer(row.skill, short(seen.skill))
+
+
+def _clearer(old: str | None, new: str | None) -> str | None:
+    """Of two names of a skill the one that is a name: telemetry may hide those of a team's own."""
+    if old is None or new is None:
+        return new if old is None else old
+    return max(old, new, key=lambda name: (name not in HIDDEN_SKILLS, name))
 
 
 def _claim_message(work: Work, seen: ModelCalled, message_id: str, key: str, at: datetime) -> None:

@@ -177,6 +177,7 @@ CREATE TABLE crewkit.model_call__g{g} (
     speed text,
     effort text,
     service_tier text,
+    skill text,
     PRIMARY KEY (org_id, call_key)
 );
 

@@ -212,6 +212,7 @@ class ModelCallRow(msgspec.Struct, gc=False, omit_defaults=True):
     speed: str | None = None
     effort: str | None = None
     service_tier: str | None = None
+    skill: str | None = None
 
 
 class ModelCallAliasRow(msgspec.Struct, gc=False, omit_defaults=True):

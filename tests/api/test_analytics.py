@@ -98,6 +98,8 @@ async def test_every_answer_adds_up_to_the_same_cost(get: Any) -> None:
     assert breakdown["total"]["total_cost_usd_micros"] == cost == breakdown["contract_cost_usd_micros"]
     assert sum(row["total_cost_usd_micros"] for row in breakdown["by_model"]) + kpis["rest_usd_micros"] == cost
     assert breakdown["price_versions"]
+    # One recorded session ran a slash command, whose only call the agent attributes to it.
+    assert [(row["skill"], row["total_cost_usd_micros"]) for row in breakdown["by_skill"]] == [("hi", 20_348)]
     assert breakdown["cache"]["saved_usd_micros"] > 0
     assert breakdown["total"]["drift_usd_micros"] == 0
     by_subagent = await get("/analytics/costs/by-subagent")

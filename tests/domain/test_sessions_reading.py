@@ -345,6 +345,11 @@ def test_a_forked_line_names_where_it_was_copied_from_and_calls_no_tool_again() 
         assert not [one for one in found if isinstance(one, ToolCalled)]
 
 
+def test_a_model_call_names_the_skill_at_work() -> None:
+    (found,) = [one for one in seen(item(assistant(attributionSkill="pdf"))) if isinstance(one, ModelCalled)]
+    assert found.skill == "pdf"
+
+
 def test_results_of_a_forks_copied_tool_calls_are_copies_too() -> None:
     result = {
         "type": "user",

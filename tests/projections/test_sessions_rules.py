@@ -40,6 +40,7 @@ from projections.sessions.tables import (
     LlmSessionRow,
     ModelCallRow,
     SessionRow,
+    SubagentRow,
 )
 from projections.sessions.totals import CallTotals, micros, totals_of
 from schemas.sessions import Cost, ProcessUse
@@ -441,6 +442,36 @@ def test_a_model_switch_and_the_models_in_use() -> None:
     assert llm_of(rows).model == "other"
     assert {total.model for total in totals_of(rows, "A")} == {"known", "other"}
     assert [(row.name, row.n) for row in rows.all(TALLY)] == [("model_switch", 1)]
+
+
+def test_a_skill_has_its_own_name_where_one_channel_hides_it() -> None:
+    for hidden in ("custom_skill", "third-party"):
+        rows = fold_any_order(
+            otlp(0, called(0, request_id="r1", skill=hidden)),
+            line(0, called(0, "transcript", request_id="r1", message_id="m1", skill="alpha")),
+            otlp(1, called(1, request_id="r2", skill=hidden)),
+            otlp(2, called(2, request_id="r3")),
+        )
+        assert [row.skill for row in sorted(rows.all(MODEL_CALL), key=lambda row: row.call_key)] == [
+            "alpha",
+            hidden,
+            None,
+        ]
+
+
+def test_a_subagent_costs_what_the_source_of_its_conversation_says() -> None:
+    rows = fold(
+        otlp(0, called(0, request_id="r1", agent_id="a1", reported_pico_usd=7 * PICO)),
+        line(1, called(1, "transcript", request_id="r2", message_id="m2")),  # no telemetry: our prices cover both
+    )
+    llm, sums = rows.get(LLM_SESSION, (ORG, "A")), totals_of(rows, "A")
+    assert llm is not None
+    assert cost_of(llm, sums).source == "priced"
+    row = SubagentRow(ORG, "A", "a1")
+    parts = Parts(totals={"A": sums})
+    assert subagent(row, "active", parts, "priced").cost_usd_micros == 100
+    assert subagent(row, "active", parts, "telemetry").cost_usd_micros == 7
+    assert subagent(row, "active", parts, "transcript").cost_usd_micros == 7
 
 
 def test_an_orphaned_stop_is_no_subagent() -> None:

@@ -18,7 +18,7 @@ from eventstore.database import tenant
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
-from projections.analytics.asking import Answer, Ask
+from projections.analytics.asking import Answer, Ask, unpacked
 from projections.sessions.queries import SessionFilter, list_sessions
 from schemas.sessions import SessionSummary
 from tests.projections import test_sessions_more as more
@@ -79,7 +79,7 @@ class Asker:
             except nats.errors.NoRespondersError:
                 await _pause()
                 continue
-            return msgspec.json.decode(message.data, type=Answer)
+            return unpacked(message.data)
         raise AssertionError("no replica came up")
 
     async def ask(self, question: str, **params: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from projections.analytics.asking import ANSWER_BYTES_MAX, Answer, Ask
+from projections.analytics.asking import PACKED_FROM_BYTES, Answer, Ask, packed
 from projections.analytics.questions import found_questions
 from projections.analytics.questions.base import QuestionError
 from workers.analytics.file import AnalyticsFile
@@ -122,7 +122,9 @@ class Answerer:
         self.tally.note(spent_s, failed=failed)
         if failed:
             log.warning("analytics.question_failed", question=ask.question, error=found.error, message=found.message)
-        return _encode(found)
+        if len(bytes(found.answer)) <= PACKED_FROM_BYTES:
+            return packed(found)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, packed, found)
 
     async def _answer(self, ask: Ask, started_s: float) -> Answer:
         question = self._questions.get(ask.question)
@@ -183,8 +185,6 @@ class Answerer:
             self._in_use[file] -= 1
             if not self._in_use[file]:
                 del self._in_use[file]
-        if len(encoded) > ANSWER_BYTES_MAX:
-            return Answer(error="too_large", message="the answer is too large; ask for a smaller part")
         return Answer(position=position, as_of=as_of, answer=msgspec.Raw(encoded))
 
     def close(self) -> None:

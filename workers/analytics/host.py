@@ -63,6 +63,7 @@ class Replica:
         self._file: AnalyticsFile | None = None
         self._stand: Stand | None = None
         self._backoff = Backoff()
+        self._leaving: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow and answer until `stop` is set."""
@@ -90,6 +91,9 @@ class Replica:
             await discard(exporting)
             self._answers.use(None)
             self._answers.close()
+            if self._leaving is not None:
+                await asyncio.wait({self._leaving}, timeout=GRACE_S)
+                await discard(self._leaving)
             if self._file is not None:
                 await self._in_thread(self._file.close)
             self._writing.shutdown()
@@ -193,6 +197,8 @@ class Replica:
 
     async def _rebuild(self, refresher: Refresher, folder: Path, report: Report) -> None:
         """Fill a new file and let questions see it; those that run go on with the old one."""
+        if self._leaving is not None:  # two files at most
+            await asyncio.wait({self._leaving})
         path = files.next_path(folder)
         fresh = await self._in_thread(self._made, path)
         try:
@@ -206,11 +212,18 @@ class Replica:
         files.switch(folder, path)
         old = self._file
         self._take(fresh, stand)
-        if old is not None:
-            await self._answers.idle(old)
-            await self._in_thread(old.close)
-        files.sweep(folder, path)
         report.rebuilt()
+        if old is None:
+            files.sweep(folder, path)
+            return
+        # Questions may read the old file until their deadline: new rows do not wait for that.
+        self._leaving = asyncio.create_task(self._leave(old, folder), name="old-file")
+
+    async def _leave(self, old: AnalyticsFile, folder: Path) -> None:
+        """Close a file once nobody reads it, and remove what is not in use."""
+        await self._answers.idle(old)
+        await self._in_thread(old.close)
+        files.sweep(folder, files.current(folder))
 
     async def _listen(self, stop: asyncio.Event) -> None:
         """Stay in the queue group, and let notices of the read model wake us."""

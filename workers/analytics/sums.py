@@ -13,7 +13,7 @@ _SUMS = (
 )
 _END = (
     "u.compared_reported_pico_usd, u.compared_priced_pico_usd, u.price_version, u.cold_calls, u.cold_write_5m_tokens,"
-    " u.cold_write_1h_tokens, u.switch_calls, u.switch_write_5m_tokens, u.switch_write_1h_tokens"
+    " u.cold_write_1h_tokens, u.switch_calls, u.switch_write_5m_tokens, u.switch_write_1h_tokens, u.skill"
 )
 USAGE = f"""
 INSERT INTO agg_usage

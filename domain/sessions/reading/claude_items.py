@@ -110,6 +110,7 @@ def _assistant(fact: ChannelFact, attrs: dict[str, Any], at: datetime) -> list[S
                 sidechain=sidechain,
                 copied_from=origin,
                 web_searches=tally(part(usage.get("server_tool_use")).get("web_search_requests")),
+                skill=text(attrs.get("attributionSkill")),
             )
         )
         seen.append(_source(attrs, at, None if sidechain else model))

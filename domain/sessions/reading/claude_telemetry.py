@@ -96,6 +96,7 @@ def _api_request(
         speed=text(attrs.get("speed")),
         effort=text(attrs.get("effort")),
         service_tier=text(attrs.get("service_tier")),
+        skill=text(attrs.get("skill.name")),
     )
     # An auxiliary call (titles, compaction) often uses another model than the session's.
     main = agent is None and (called.query_source or "main").startswith(_MAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -93,11 +93,11 @@ def _place(org_id: UUID, scope: Scope, moment: str) -> Where:
     return where
 
 
-def sessions(org_id: UUID, scope: Scope) -> Where:
-    """Rows of `fact_session`: those that began in the range."""
+def sessions(org_id: UUID, scope: Scope, key: Literal["session_id", "llm_session_id"] = "session_id") -> Where:
+    """Rows of `fact_session`, or of `fact_llm_session` by its `key`: those that began in the range, and used the model."""
     where = _place(org_id, scope, "started_at")
     if scope.model is not None:
-        used = "session_id IN (SELECT session_id FROM agg_usage WHERE org_id = ? AND model = ?)"
+        used = f"{key} IN (SELECT {key} FROM agg_usage WHERE org_id = ? AND model = ?)"  # noqa: S608
         where = where.plus(used, org_id, scope.model)
     return where
 

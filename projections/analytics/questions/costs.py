@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,7 @@ def breakdown(cursor: Cursor, org_id: UUID, params: BreakdownParams) -> dict[str
         **contract(cursor, org_id, where),
         "by_agent": _by(cursor, where, "agent"),
         "by_subagent": _by(cursor, where, "agent_type", "agent_id IS NOT NULL"),
+        "by_skill": _by(cursor, where, "skill", "skill IS NOT NULL"),
         "by_repo": _by(cursor, where, "repo"),
         "by_branch": _by(cursor, where, "repo, branch", "branch IS NOT NULL"),
         "pull_requests": pull_requests(cursor, org_id, params.scope),
@@ -95,14 +97,15 @@ def contract(cursor: Cursor, org_id: UUID, where: Where) -> dict[str, Any]:
 def pull_requests(cursor: Cursor, org_id: UUID, scope: Scope) -> dict[str, Any]:
     """Sessions that opened pull requests, and what those sessions cost."""
     where = base.sessions(org_id, scope)
-    return base.one(
+    found = base.one(
         cursor,
         "SELECT count(*) AS sessions, coalesce(sum(pull_requests), 0)::BIGINT AS pull_requests,"  # noqa: S608
-        " coalesce(sum(cost_usd_micros), 0)::BIGINT AS cost_usd_micros,"
-        " round(sum(cost_usd_micros) / nullif(sum(pull_requests), 0))::BIGINT AS cost_per_pull_request_usd_micros"
+        " coalesce(sum(cost_usd_micros), 0)::BIGINT AS cost_usd_micros"
         f" FROM fact_session WHERE {where.sql} AND pull_requests > 0",
         where.values,
     )
+    opened, cost = found["pull_requests"], found["cost_usd_micros"]
+    return {**found, "cost_per_pull_request_usd_micros": round(Fraction(cost, opened)) if opened else None}
 
 
 def cache(cursor: Cursor, where: Where) -> dict[str, Any]:
@@ -143,9 +146,12 @@ class ToolParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def by_tool(cursor: Cursor, org_id: UUID, params: ToolParams) -> dict[str, Any]:
-    """Tool calls, and the cost of the model calls that asked for them, shared evenly among the tools one call asked for."""
-    scope = msgspec.structs.replace(params.scope, model=None)
-    where = Where("t.org_id = ?", [org_id])
+    """Tool calls, and the cost of the model calls that asked for them, shared among the tools one call asked for.
+
+    Shares are whole pico-USD that add up to the call's cost; a tool call has the same share whatever range is asked for.
+    """
+    scope = params.scope
+    where = Where("t.org_id = ? AND t.stand_in = l.tools_stand_in", [org_id])
     if scope.since is not None:
         where = where.plus("t.called_at >= ?", base.utc(scope.since))
     if scope.until is not None:
@@ -153,39 +159,56 @@ def by_tool(cursor: Cursor, org_id: UUID, params: ToolParams) -> dict[str, Any]:
     for name in ("person_id", "agent", "project", "repo", "branch"):
         if (wanted := getattr(scope, name)) is not None:
             where = where.plus(f"l.{name} = ?", wanted)
+    asked_by = "" if scope.model is None else "WHERE model = ?"
     found = base.rows(
         cursor,
         f"""
         WITH told AS (
-            SELECT t.org_id, t.llm_session_id, coalesce(t.name, '(not named)') AS tool, t.mcp_server, t.status, t.duration_ms,
-                   t.request_id, count(*) OVER (PARTITION BY t.org_id, t.request_id) AS sharing
+            SELECT t.llm_session_id, t.tool_use_id, t.name, t.mcp_server, t.status, t.duration_ms, t.request_id
               FROM fact_tool_call t JOIN fact_llm_session l USING (org_id, llm_session_id)
-             WHERE {where.sql} AND t.stand_in = l.tools_stand_in
+             WHERE {where.sql}
+        ),
+        sharing AS (
+            SELECT t.llm_session_id, t.tool_use_id, t.request_id,
+                   row_number() OVER (PARTITION BY t.request_id ORDER BY t.llm_session_id, t.tool_use_id) AS place,
+                   count(*) OVER (PARTITION BY t.request_id) AS sharers
+              FROM fact_tool_call t JOIN fact_llm_session l USING (org_id, llm_session_id)
+             WHERE t.org_id = ? AND t.stand_in = l.tools_stand_in AND t.request_id IN (SELECT request_id FROM told)
         ),
         asked AS (
-            SELECT c.request_id, max({CALL_COST}) AS cost_pico_usd
+            SELECT c.request_id, any_value(c.model) AS model, max({CALL_COST}) AS cost_pico_usd
               FROM fact_llm_call c JOIN fact_llm_session l USING (org_id, llm_session_id)
              WHERE c.org_id = ? AND c.counts AND c.request_id IN (SELECT request_id FROM told)
              GROUP BY c.request_id
         )
-        SELECT tool, mcp_server, count(*) AS calls,
+        SELECT coalesce(name, '(not named)') AS tool, mcp_server, count(*) AS calls,
                count(*) FILTER (WHERE status = 'failed') AS failed,
                count(*) FILTER (WHERE status = 'denied') AS denied,
                coalesce(sum(duration_ms), 0)::BIGINT AS duration_ms,
-               coalesce(round(sum(cost_pico_usd / sharing) / 1e6), 0)::BIGINT AS cost_usd_micros,
+               coalesce(sum(cost_pico_usd // sharers
+                   + CASE WHEN place <= cost_pico_usd % sharers THEN 1 ELSE 0 END), 0)::HUGEINT AS cost_pico_usd,
                count(*) FILTER (WHERE cost_pico_usd IS NULL) AS uncosted_calls
-          FROM told LEFT JOIN asked USING (request_id)
-         GROUP BY tool, mcp_server ORDER BY cost_usd_micros DESC, calls DESC, tool LIMIT {TOOLS_MAX}
+          FROM told LEFT JOIN sharing USING (llm_session_id, tool_use_id, request_id) LEFT JOIN asked USING (request_id)
+          {asked_by}
+         GROUP BY ALL ORDER BY cost_pico_usd DESC, calls DESC, tool, mcp_server
         """,  # noqa: S608
-        [*where.values, org_id],
+        [*where.values, org_id, org_id, *([] if scope.model is None else [scope.model])],
     )
     servers: dict[str, dict[str, Any]] = {}
     for row in found:
         if (server := row["mcp_server"]) is not None:
-            sums = servers.setdefault(server, {"mcp_server": server, "calls": 0, "failed": 0, "cost_usd_micros": 0})
-            for name in ("calls", "failed", "cost_usd_micros"):
+            sums = servers.setdefault(server, {"mcp_server": server, **dict.fromkeys(_OF_SERVER, 0)})
+            for name in _OF_SERVER:
                 sums[name] += row[name]
-    return {"tools": found, "mcp_servers": sorted(servers.values(), key=lambda row: -row["cost_usd_micros"])}
+    ordered = sorted(servers.values(), key=lambda row: (-row["cost_pico_usd"], row["mcp_server"]))
+    return {"tools": [_costed(row) for row in found[:TOOLS_MAX]], "mcp_servers": [_costed(row) for row in ordered]}
+
+
+_OF_SERVER = ("calls", "failed", "denied", "duration_ms", "cost_pico_usd", "uncosted_calls")
+
+
+def _costed(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "cost_usd_micros": micro_usd(int(row["cost_pico_usd"]))}
 
 
 class SubagentParams(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,7 +42,7 @@ class ConversationsParams(msgspec.Struct, frozen=True, kw_only=True):
 
 def conversations(cursor: Cursor, org_id: UUID, params: ConversationsParams) -> dict[str, Any]:
     """Numbers of all conversations that fit, and one page of them."""
-    where = base.sessions(org_id, params.scope)
+    where = base.sessions(org_id, params.scope, "llm_session_id")
     totals = base.one(
         cursor,
         "SELECT count(*) AS total, avg(turns) AS average_turns, avg(model_calls) AS average_model_calls,"  # noqa: S608
@@ -73,7 +73,10 @@ _LINE = (
 
 
 class LedgerParams(msgspec.Struct, frozen=True, kw_only=True):
-    """Lines of sessions that began in the range, newest first; `before` and `before_id` are those of the last line seen."""
+    """Lines of sessions that began in the range, newest first; `before` and `before_id` are those of the last line seen.
+
+    Lines after that one stay what they are while sessions begin; `offset` counts from the newest, and moves with them.
+    """
 
     scope: Scope = Scope()
     status: str | None = None

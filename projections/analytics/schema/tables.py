@@ -173,6 +173,7 @@ FACT_LLM_CALL = Table(
             ("speed", "VARCHAR", "speed asked for"),
             ("effort", "VARCHAR", "effort asked for"),
             ("service_tier", "VARCHAR", "service tier"),
+            ("skill", "VARCHAR", "skill at work; NULL: none, or not told"),
         ),
         _hash("org_id", "call_key"),
         Column("message_hash", "UBIGINT", "hash of the message id, to find repeats", "hash(org_id, message_id)"),
@@ -253,9 +254,9 @@ FACT_PROMPT = Table(
 )
 AGG_USAGE = Table(
     "agg_usage",
-    "Model calls that count, summed per conversation, subagent, model and quarter of an hour.  Kind `rest` holds what a "
+    "Model calls that count, summed per conversation, subagent, model, skill and quarter of an hour.  Kind `rest` holds what a "
     "conversation cost beyond its known calls, so that the rows of a conversation add up to its cost",
-    ("org_id", "llm_session_id", "agent_id", "model", "slot_at", "kind"),
+    ("org_id", "llm_session_id", "agent_id", "model", "skill", "slot_at", "kind"),
     (
         *_columns(
             _ORG,
@@ -292,6 +293,7 @@ AGG_USAGE = Table(
             ("switch_calls", "BIGINT", "calls of the main thread that changed the model"),
             ("switch_write_5m_tokens", "BIGINT", "tokens these wrote to the cache for 5 minutes"),
             ("switch_write_1h_tokens", "BIGINT", "tokens these wrote to the cache for an hour"),
+            ("skill", "VARCHAR", "skill at work; NULL: none, or not told"),
         ),
         Column(
             "row_hash",

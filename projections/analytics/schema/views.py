@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from projections.analytics.kpis import SESSION_KPIS, USAGE_KPIS, computed
 from projections.analytics.schema.base import HASHES, Column, View
 from projections.analytics.schema.tables import FACT_LLM_CALL, FACT_TOOL_CALL, PLACE
 
@@ -24,20 +23,6 @@ _CALL_SQL = (
     f"SELECT {_CALL_NAMES}, l.session_id, l.agent, l.person_id, l.repo, l.branch, l.project, {CALL_COST} AS cost_pico_usd"  # noqa: S608
     " FROM fact_llm_call c JOIN fact_llm_session l USING (org_id, llm_session_id) WHERE c.counts"
 )
-
-_KPI_COMMENTS = tuple((kpi.name, f"{kpi.formula} ({kpi.unit})") for kpi in (*SESSION_KPIS, *USAGE_KPIS))
-
-
-def _kpis(by: str, sessions: str, usage: str) -> str:
-    """KPIs of sessions and of usage side by side; counts and sums of nothing are 0."""
-    shown = [
-        kpi.name if kpi.is_share else f"coalesce({kpi.name}, 0) AS {kpi.name}" for kpi in (*SESSION_KPIS, *USAGE_KPIS)
-    ]
-    return (
-        f"SELECT {by}, {', '.join(shown)} FROM ({computed(SESSION_KPIS, sessions, by)})"  # noqa: S608
-        f" FULL JOIN ({computed(USAGE_KPIS, usage, by)}) USING ({by})"
-    )
-
 
 VIEWS = (
     View(
@@ -106,21 +91,5 @@ VIEWS = (
         "Days (UTC) on which something happened",
         "SELECT DISTINCT org_id, CAST(slot_at AS DATE) AS day, isodow(slot_at) AS weekday FROM agg_usage",
         (("org_id", "organization"), ("day", "day, UTC"), ("weekday", "1: Monday … 7: Sunday")),
-    ),
-    View(
-        "kpi_total",
-        "Every KPI per organization, over all time",
-        _kpis("org_id", "fact_session", "agg_slot"),
-        (("org_id", "organization"), *_KPI_COMMENTS),
-    ),
-    View(
-        "kpi_day",
-        "Every KPI per organization and day (UTC): sessions by the day they began, usage by the day it was made",
-        _kpis(
-            "org_id, day",
-            "(SELECT *, CAST(started_at AS DATE) AS day FROM fact_session WHERE started_at IS NOT NULL)",
-            "(SELECT *, CAST(slot_at AS DATE) AS day FROM agg_slot)",
-        ),
-        (("org_id", "organization"), ("day", "day, UTC"), *_KPI_COMMENTS),
     ),
 )

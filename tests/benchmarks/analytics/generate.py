@@ -162,7 +162,7 @@ def session(seed: int, number: int, ident: str, count: int, sums: Sums, days: in
         flag = "t" if telemetry else "f"
         lines.append(
             f"{ORG},{key},{ident},{agent},p{n >> 3:x},{key},msg_{number:x}_{n:x},{model},{moment},{fresh},{out},{read},{written},"
-            f"0,0,0,{told},{shown},{version},{reason},t,{flag},t,f,{900 + out * 14},{300 + randrange(900)},main,,,\n"
+            f"0,0,0,{told},{shown},{version},{reason},t,{flag},t,f,{900 + out * 14},{300 + randrange(900)},main,,,,\n"
         )
         totals[0] += fresh
         totals[1] += out
@@ -215,7 +215,7 @@ def _usage(ident: str, slot: int, agent: str, model: str, told: list[int]) -> st
     calls, fresh, out, read, written, ms, reported, priced, unreported, unpriced, cold, lost = map(int, told)
     return (
         f"{ORG},{ident},{moment},{agent},{model},{calls},{fresh},{out},{read},{written},0,0,0,{ms},{reported},{priced},"
-        f"{reported or priced},{unreported},{unpriced},{unpriced},{reported},{reported},litellm-1.109.1,{cold},{lost},0,0,0,0\n"
+        f"{reported or priced},{unreported},{unpriced},{unpriced},{reported},{reported},litellm-1.109.1,{cold},{lost},0,0,0,0,\n"
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from projections.analytics.asking import Answer, Ask
+from projections.analytics.asking import Ask, unpacked
 from tests.benchmarks.analytics import generate
 from workers.analytics.answers import Answerer
 from workers.analytics.file import AnalyticsFile, Batch, Stand
@@ -137,7 +137,7 @@ async def ask_all(file: AnalyticsFile, plan: Plan) -> tuple[dict[str, float], di
     for _ in range(plan.asked):
         for name, payload in encoded.items():
             started = time.perf_counter()
-            reply = msgspec.json.decode(await answers.answer(payload), type=Answer)
+            reply = unpacked(await answers.answer(payload))
             took[name].append((time.perf_counter() - started) * 1000)
             if reply.error is not None:
                 raise RuntimeError(f"{name}: {reply.error} {reply.message}")
