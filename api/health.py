@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from api.analytics.vitals import Replicas, component
 from api.services import Services, services_of
+from domain.words import counted
 from projections.installation import DATABASE_AWAY, ConsolidationVitals, Vitals, vitals
 from schemas.health import Component, Health, Live
 
@@ -91,7 +92,7 @@ def _reactor(seen: Vitals) -> Component:
     }
     message = ""
     if dead:
-        message = f"{dead} effects were given up; see `crewkit reactions list --state dead`"
+        message = f"given up: {counted(dead, 'effect')}; see `crewkit reactions list --state dead`"
     elif seen.reactor_lag > REACTOR_LAG_MAX:
         message = "the reactor is behind or not running"
     elif any(one.oldest_s > REACTION_AGE_S_MAX for one in waiting):

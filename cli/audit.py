@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from cli._ask import open_client
+from domain.words import counted
 
 
 @click.group()
@@ -61,7 +62,7 @@ def export_command(
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
-    click.echo(f"{target}: {size} bytes; check it with `crewkit audit verify {target}`", err=True)
+    click.echo(f"{target}: {counted(size, 'byte')}; check it with `crewkit audit verify {target}`", err=True)
 
 
 @audit.command("verify")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from typing import Any
 import click
 import httpx
 
+from cli._recordings import Recording, recordings_in
+from domain.words import counted
+
 STEP_TIMEOUT_S = 120
+FOUND = 200
 RECORDINGS = Path(__file__).resolve().parent.parent / "tests" / "recordings"
 PROGRAM = [sys.executable, "-I", str(Path(__file__).resolve().parent.parent / "crewkit.py")]
 
@@ -59,46 +64,27 @@ def _running(data_dir: Path, port: int, env: dict[str, str]) -> Generator[dict[s
             _crewkit("down", "--data-dir", str(data_dir), env=env)
 
 
-def _replay_hooks(folder: Path, agent: str, hook: Path, env: dict[str, str]) -> int:
-    """Call the installed hook once for each recorded payload, as the agent did; the number of calls."""
+def _replay(recording: Recording, begins: float, hook: Path, instance: dict[str, Any], env: dict[str, str]) -> int:
+    """Do what the agent did, when it did it; `begins` is the Unix second at which the session starts.  The number of hook calls."""
     calls = 0
-    for line in (folder / "hooks.jsonl").read_bytes().splitlines():
-        record = json.loads(line)
-        payload = json.dumps(record.get("payload", record)).encode()
-        subprocess.run(["sh", str(hook), agent], input=payload, check=True, env=env, timeout=STEP_TIMEOUT_S)
-        calls += 1
+    with httpx.Client(base_url=instance["url"], headers={"X-API-Key": instance["api_key"]}, timeout=30) as client:
+        for step in recording.steps(begins):
+            time.sleep(max(0.0, begins + step.after_s - time.time()))  # the pace of the recording
+            if step.door == "hook":
+                words = ["sh", str(hook), recording.agent]
+                subprocess.run(words, input=step.body, check=True, env=env, timeout=STEP_TIMEOUT_S)
+                calls += 1
+            else:
+                answer = client.post(
+                    f"/v1/{step.door}", content=step.body, headers={"Content-Type": "application/json"}
+                )
+                answer.raise_for_status()
     return calls
 
 
-def _send_otlp(folder: Path, instance: dict[str, Any]) -> int:
-    """Post the recorded OTLP bodies to the same paths the agent posts them to; the number of requests."""
-    sent = 0
-    with httpx.Client(base_url=instance["url"], headers={"X-API-Key": instance["api_key"]}, timeout=30) as client:
-        for signal in ("logs", "metrics", "traces"):
-            path = folder / f"otlp_{signal}.jsonl"
-            for body in path.read_bytes().splitlines() if path.exists() else []:
-                answer = client.post(f"/v1/{signal}", content=body, headers={"Content-Type": "application/json"})
-                answer.raise_for_status()
-                sent += 1
-    return sent
-
-
-def _lay_out(folder: Path, home: Path) -> tuple[str, Path, str]:
-    """Put a recording where its agent would have kept it; the agent, the place to import, and the session's id."""
-    if (rollout := folder / "rollout.jsonl").exists():
-        session = json.loads(rollout.read_bytes().splitlines()[0])["payload"]["id"]
-        place = home / "codex" / "sessions" / "2026" / "11" / "20"
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(rollout, place / f"rollout-2026-11-20T21-44-52-{session}.jsonl")
-        return "codex", home / "codex" / "sessions", session
-    first = next(line for line in (folder / "transcript.jsonl").read_bytes().splitlines() if b'"sessionId"' in line)
-    session = json.loads(first)["sessionId"]
-    place = home / "claude" / "projects" / "-home-dev-proj"
-    place.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / "transcript.jsonl", place / f"{session}.jsonl")
-    if (folder / "subagents").is_dir():
-        shutil.copytree(folder / "subagents", place / session / "subagents", dirs_exist_ok=True)
-    return "claude", home / "claude" / "projects", session
+def _is_known(instance: dict[str, Any], session_id: str) -> bool:
+    path = f"{instance['url']}/api/v1/{instance['organization']}/sessions/{session_id}"
+    return httpx.get(path, headers={"X-API-Key": instance["api_key"]}, timeout=30).status_code == FOUND
 
 
 def _stop_flusher(home: Path) -> None:
@@ -107,23 +93,25 @@ def _stop_flusher(home: Path) -> None:
         os.kill(int((home / "spool" / "flusher").read_text()), signal.SIGTERM)
 
 
-def _send(recordings: Path, home: Path, instance: dict[str, Any], env: dict[str, str]) -> list[str]:
-    """All recordings through hook command, OTLP and import; the ids of their sessions."""
-    sessions, imports, calls, requests = [], dict[Path, str](), 0, 0
+def _send(recordings: Sequence[Recording], home: Path, instance: dict[str, Any], env: dict[str, str]) -> None:
+    """All recordings side by side through hook command and OTLP, then their transcripts through import."""
     _crewkit("init", "--scope", "user", "--content", "full", "--yes", env=env)
-    for folder in sorted(path for path in recordings.iterdir() if (path / "hooks.jsonl").exists()):
-        agent, place, session = _lay_out(folder, home)
-        calls += _replay_hooks(folder, agent, home / "hook.sh", env)
-        requests += _send_otlp(folder, instance)
-        imports[place] = agent
-        sessions.append(session)
-    _crewkit("flush", "--once", env=env)
-    for place, agent in imports.items():
-        _crewkit("import", str(place), "--agent", agent, env=env)
+    begins = time.time()
     click.echo(
-        f"{len(sessions)} recorded sessions: {calls} hook calls, {requests} OTLP requests, transcripts imported\n"
+        f"Replaying {counted(len(recordings), 'recorded session')} as if they happened now, at the pace they had "
+        f"({max(one.ended - one.began for one in recordings):.0f} s) …"
     )
-    return sessions
+    with ThreadPoolExecutor(len(recordings)) as pool:
+        tasks = [pool.submit(_replay, one, begins, home / "hook.sh", instance, env) for one in recordings]
+        calls = sum(task.result() for task in tasks)
+    _crewkit("flush", "--once", env=env)
+    for agent, place in {one.agent: one.lay_out(home, begins) for one in recordings}.items():
+        _crewkit("import", str(place), "--agent", agent, env=env)
+    requests = sum(step.door != "hook" for one in recordings for step in one.steps(begins))
+    click.echo(
+        f"{counted(calls, 'hook call')}, {counted(requests, 'OTLP request')}, "
+        f"{counted(len(recordings), 'transcript')} imported\n"
+    )
 
 
 @click.command()
@@ -138,8 +126,9 @@ def _send(recordings: Path, home: Path, instance: dict[str, Any], env: dict[str,
 def demo(once: bool, data_dir: Path | None, port: int, recordings: Path) -> None:
     """Start everything, send recorded agent sessions, print what came out.
 
-    The recordings go through the installed hook command, OTLP and `crewkit import`.  Without --once, and on a terminal, the
-    instance stays up until Enter is pressed.  Exit codes: 0 ok, 1 a step failed.
+    The recordings go through the installed hook command, OTLP and `crewkit import`, at the pace they had and with their times
+    moved to now.  On an instance that has them already they are not sent again.  Without --once, and on a terminal, the
+    instance stays up until a key is pressed.  Exit codes: 0 ok, 1 a step failed.
     """
     with tempfile.TemporaryDirectory(prefix="crewkit-demo-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
@@ -154,12 +143,18 @@ def demo(once: bool, data_dir: Path | None, port: int, recordings: Path) -> None
         }
         with _running(where, port, env) as instance:
             click.echo(f"crewkit is up at {instance['url']}\n")
-            try:
-                sessions = _send(recordings, home, instance, env)
-            finally:
-                _stop_flusher(home)
-            for session in sessions:
-                _crewkit("sessions", "show", session, env=env, quiet=False)
+            found = recordings_in(recordings)
+            if not found:
+                raise click.ClickException(f"no recordings in {recordings}")
+            if all(_is_known(instance, one.session_id) for one in found):
+                click.echo("The recorded sessions are here already and are not sent again.\n")
+            else:
+                try:
+                    _send(found, home, instance, env)
+                finally:
+                    _stop_flusher(home)
+            for one in found:
+                _crewkit("sessions", "show", one.session_id, env=env, quiet=False)
             _crewkit("sessions", "list", env=env, quiet=False)
             click.echo(f"\nAPI and docs: {instance['url']}/docs")
             click.echo(

@@ -14,6 +14,7 @@ from cli._ask import ask, json_option, open_client, organization_option, show_al
 from cli._fetch import Pending, fetch
 from cli._folder import Folder
 from cli.client import Client, RefusedError
+from domain.words import counted
 
 FORMATS = ("duckdb", "parquet", "csv")
 OUTPUTS = {"duckdb": "crewkit.duckdb", "parquet": "crewkit-parquet", "csv": "crewkit-csv"}
@@ -154,10 +155,8 @@ class _Export:
         pending.forget()
         if spent is not None:
             self._give_up(spent)
-        what = "changed rows" if view["partial"] else "rows"
-        click.echo(
-            f"{self.output}: {view['rows']} {what}, {view['size_bytes']} bytes, up to position {view['position']}"
-        )
+        what = counted(view["rows"], "changed row" if view["partial"] else "row")
+        click.echo(f"{self.output}: {what}, {counted(view['size_bytes'], 'byte')}, up to position {view['position']}")
 
     def _asked(self, pending: Pending) -> str:
         """Path of the export: the one on its way, else a new one."""
@@ -193,7 +192,7 @@ class _Export:
             if time.monotonic() >= self._until_s:
                 raise click.ClickException(f"export {view['export_id']} is not ready; the same command goes on waiting")
             if told := view["progress"]:
-                self._say(f"{told['stage']}: {told['done']} of {told['total']} tables, {told['rows']} rows")
+                self._say(f"{told['stage']}: {told['done']} of {told['total']} tables, {counted(told['rows'], 'row')}")
             time.sleep(POLL_S)
 
     def _say(self, text: str) -> None:

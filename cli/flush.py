@@ -12,6 +12,7 @@ from cli.capture.flusher import BusyError, Flusher, only_one, unread
 from cli.capture.paths import ClientDir, here
 from cli.capture.sweep import Sweeps
 from cli.client import UnreachableError, resolve
+from domain.words import counted
 from eventstore import settings
 
 WAIT_S = 30.0
@@ -71,10 +72,10 @@ def _say(flusher: Flusher, paths: ClientDir) -> None:
     if total.rejected:
         click.echo(f"  refused events are kept in {paths.rejected}", err=True)
     for lost in flusher.lost:
-        click.echo(f"given up: {lost.events} events of {lost.name}: {lost.why}", err=True)
+        click.echo(f"given up: {counted(lost.events, 'event')} of {lost.name}: {lost.why}", err=True)
     waiting = len(spool.scan(paths))
     if waiting:
-        click.echo(f"{waiting} captures are still in {paths.incoming}", err=True)
+        click.echo(f"{counted(waiting, 'capture')} still in {paths.incoming}", err=True)
 
 
 def _other_is_done(paths: ClientDir, end: float) -> bool:
@@ -92,7 +93,7 @@ def _other_is_done(paths: ClientDir, end: float) -> bool:
     if time.monotonic() > end:
         left = len(spool.segments(paths))
         raise UnreachableError(
-            f"The flusher in the background has not finished; {left} batches wait.  See {paths.state}."
+            f"The flusher in the background has not finished; still waiting: {counted(left, 'batch', 'batches')}.  See {paths.state}."
         )
     paths.wake.touch()
     time.sleep(OTHER_POLL_S)

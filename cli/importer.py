@@ -16,6 +16,7 @@ from cli.capture.sending import Report, Sender
 from cli.capture.transcripts import Source, discover
 from cli.client import Connection, resolve
 from cli.sent import Moment
+from domain.words import counted
 
 PROBLEMS_SHOWN_MAX = 20
 
@@ -60,7 +61,7 @@ def _with_progress(sender: Sender, sources: list[Source]) -> Report:
     total = sum(_size(source) for source in sources)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{len(sources)} transcripts", total=total)
+        task = bar.add_task(counted(len(sources), "transcript"), total=total)
         sender.progress = lambda size: bar.advance(task, size)
         return sender.send_all(sources)
 
@@ -80,7 +81,8 @@ def _say(report: Report, *, as_json: bool, dry_run: bool) -> None:
     sent = "would leave" if dry_run else "sent"
     taken = report.lines - report.left_out - report.bad
     click.echo(
-        f"{report.files} files ({report.unchanged} without news), {len(report.sessions)} sessions: {taken} records {sent}, "
+        f"{counted(report.files, 'file')} ({report.unchanged} without news), {counted(len(report.sessions), 'session')}: "
+        f"{counted(taken, 'record')} {sent}, "
         f"{report.left_out} left out, {report.bad} unreadable"
     )
     if not dry_run:

@@ -14,6 +14,7 @@ import msgspec
 from cli._ask import open_client
 from cli.client import Client, refusal
 from domain.erasure.decide import REASONS
+from domain.words import counted
 
 PAGE_MAX = 200
 POLL_S = 1.0
@@ -103,7 +104,9 @@ def export_command(person_id: Any, out: Path | None, wait_s: int) -> None:
             for block in body:
                 file.write(block)
     target.chmod(0o600)
-    click.echo(f"{target}: {found['events']} events; it stays with the service until {found['expires_at'][:10]}")
+    click.echo(
+        f"{target}: {counted(found['events'], 'event')}; it stays with the service until {found['expires_at'][:10]}"
+    )
 
 
 def _open_export(client: Client, person_id: str) -> str:

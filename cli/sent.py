@@ -11,6 +11,7 @@ import click
 from cli.capture import spool
 from cli.capture.journal import Journal, Sent, records_of
 from cli.capture.paths import here
+from domain.words import counted
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -106,10 +107,8 @@ def _as_json(entry: Sent, session: str | None) -> str:
 
 def _print(entry: Sent, session: str | None, *, body: bool) -> None:
     outcome = {"acknowledged": "ok", "refused": f"refused ({entry.status})", "unknown": "no answer"}[entry.outcome]
-    click.echo(
-        f"{entry.at:%Y-%m-%d %H:%M:%S}Z  {outcome:14} {entry.records:5} records {entry.bytes:9,} bytes  {entry.to}"
-        f"  sha256 {entry.sha256[:12]}"
-    )
+    size = f"{entry.records:5} {'record ' if entry.records == 1 else 'records'} {entry.bytes:9,} bytes"
+    click.echo(f"{entry.at:%Y-%m-%d %H:%M:%S}Z  {outcome:14} {size}  {entry.to}  sha256 {entry.sha256[:12]}")
     if body:
         for record in _wanted(entry, session):
             click.echo("    " + json.dumps(record, ensure_ascii=False))
@@ -119,15 +118,14 @@ def _say_losses(journal: Journal) -> None:
     paths = here()
     pruned, lost = journal.pruned(), spool.overflow(paths)
     if pruned.files and pruned.until:
-        click.echo(
-            f"The log is bounded: {pruned.bytes:,} bytes of entries up to {pruned.until:%Y-%m-%d %H:%M}Z were pruned."
-        )
+        gone = counted(pruned.bytes, "byte")
+        click.echo(f"The log is bounded: entries up to {pruned.until:%Y-%m-%d %H:%M}Z were pruned, {gone}.")
     if lost.events:
         click.echo(
-            f"Never sent: {lost.events:,} events in {lost.segments} segments were given up because the spool was full "
+            f"Never sent: {counted(lost.events, 'event')} in {counted(lost.segments, 'segment')} given up because the spool was full "
             f"(details: {paths.overflow}).",
             err=True,
         )
     refused = sum(path.read_bytes().count(b"\n") for path in paths.rejected.glob("*.jsonl"))
     if refused:
-        click.echo(f"Refused: {refused:,} records are kept in {paths.rejected}.", err=True)
+        click.echo(f"Refused: {counted(refused, 'record')} kept in {paths.rejected}.", err=True)

@@ -16,6 +16,7 @@ from cli._ask import open_client
 from cli._insights import insight_lines
 from cli.client import Client, UnreachableError
 from cli.sent import Moment
+from domain.words import counted
 from eventstore.settings import load
 from schemas.sessions import (
     Cost,
@@ -239,12 +240,15 @@ def _conversation(root: Tree, one: LlmSessionDetail) -> None:
     branch = root.add(Text(f"LlmSession {one.id}  {one.agent}{version}, {models}, {one.status}"))
     counts = one.counts
     told = [
-        (counts.prompts, "prompts"), (counts.turns, "turns"), (counts.failed_turns, "failed turns"),
-        (counts.model_calls, "model calls"), (counts.model_failures, "failed model calls"),
-        (counts.permission_requests, "permission requests"), (counts.compactions, "compactions"),
-        (counts.model_switches, "model switches"), (counts.subagents, "subagents"), (counts.runs, "runs"),
+        (counts.prompts, "prompt"), (counts.turns, "turn"), (counts.failed_turns, "failed turn"),
+        (counts.model_calls, "model call"), (counts.model_failures, "failed model call"),
+        (counts.permission_requests, "permission request"), (counts.compactions, "compaction"),
+        (counts.subagents, "subagent"), (counts.runs, "run"),
     ]  # fmt: skip
-    branch.add(Text(", ".join(f"{count} {name}" for count, name in told if count) or "nothing happened yet"))
+    parts = [counted(count, name) for count, name in told if count]
+    if counts.model_switches:
+        parts.append(counted(counts.model_switches, "model switch", "model switches"))
+    branch.add(Text(", ".join(parts) or "nothing happened yet"))
     branch.add(Text(f"tokens: {tokens(one.tokens)}"))
     branch.add(Text(_items(one)))
     if one.process is not None:
@@ -255,7 +259,9 @@ def _conversation(root: Tree, one: LlmSessionDetail) -> None:
         branch.add(Text(f"lines: +{one.lines.added} -{one.lines.removed}"))
     if one.tools:
         tools = branch.add(
-            Text(f"tools: {counts.tool_calls} calls, {counts.tool_failures} failed, {counts.tool_denials} denied")
+            Text(
+                f"tools: {counted(counts.tool_calls, 'call')}, {counts.tool_failures} failed, {counts.tool_denials} denied"
+            )
         )
         for tool in one.tools:
             notes = [
@@ -278,14 +284,16 @@ def _process(one: ProcessUse) -> str:
     if one.memory_peak_bytes is not None:
         mean, peak = ((value or 0) / 2**20 for value in (one.memory_mean_bytes, one.memory_peak_bytes))
         told.append(f"memory {mean:,.0f} MiB (peak {peak:,.0f} MiB)")
-    return f"process: {', '.join(told)}, {one.measurements} measurements"
+    return f"process: {', '.join(told)}, {counted(one.measurements, 'measurement')}"
 
 
 def _items(one: LlmSessionDetail) -> str:
     """How far the records have got on their way to the object store."""
     kept = one.consolidated
-    stored = f": {kept.items:,} in {kept.objects} objects, {kept.bytes:,} bytes" if kept.objects else ""
-    failed = f" ({kept.failures} failed attempts)" if kept.failures else ""
+    stored = (
+        f": {kept.items:,} in {counted(kept.objects, 'object')}, {counted(kept.bytes, 'byte')}" if kept.objects else ""
+    )
+    failed = f" ({counted(kept.failures, 'failed attempt')})" if kept.failures else ""
     return f"items: {one.stream_status}{stored}{failed}"
 
 
@@ -294,7 +302,7 @@ def _subagent(one: SubagentDetail) -> str:
     cost = f", {money(one.cost_usd_micros)}" if one.cost_usd_micros is not None else ""
     return (
         f"SubagentSession {one.agent_id}  {one.agent_type or 'agent'}, {one.status}, {_span(one.duration_ms)}: "
-        f"{one.model_calls} model calls, {one.tool_calls} tool calls{failures}, {tokens(one.tokens)}{cost}"
+        f"{counted(one.model_calls, 'model call')}, {counted(one.tool_calls, 'tool call')}{failures}, {tokens(one.tokens)}{cost}"
     )
 
 
@@ -310,7 +318,7 @@ def _cost_lines(cost: Cost) -> Iterator[str]:
     yield f"  {'priced':11} {money(sources.priced_usd_micros, complete=sources.priced_complete)}"
     if sources.unpriced_calls:
         models = ", ".join(sources.unpriced_models) or "unnamed models"
-        yield f"  {sources.unpriced_calls} calls have no known price ({models})"
+        yield f"  without a known price: {counted(sources.unpriced_calls, 'call')} ({models})"
     verdict = cost.reconciliation
     yield f"Reconciliation: {verdict.verdict}" + (f" ({', '.join(verdict.sources)})" if verdict.sources else "")
     for difference in verdict.differences:

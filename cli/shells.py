@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from cli.processes.common import UnreachableError, data_dir_option, instance_settings
+from domain.words import counted
 
 WATCH_PENDING_MAX = 10_000
 CONNECT_S_MAX = 5
@@ -66,11 +67,13 @@ async def _watch(url: str, subject: str, count: int) -> None:
         raise UnreachableError(f"NATS cannot be reached: {str(error) or 'no answer'}") from error
     try:
         state = await connection.jetstream().account_info()
-        click.echo(f"JetStream: {state.streams} streams, {state.storage} bytes stored; watching {subject}")
+        click.echo(
+            f"JetStream: {counted(state.streams, 'stream')}, {counted(state.storage, 'byte')} stored; watching {subject}"
+        )
         subscription = await connection.subscribe(subject, pending_msgs_limit=WATCH_PENDING_MAX)
         seen = 0
         async for message in subscription.messages:
-            click.echo(f"{message.subject}  {len(message.data)} bytes  {dict(message.headers or {})}")
+            click.echo(f"{message.subject}  {counted(len(message.data), 'byte')}  {dict(message.headers or {})}")
             seen += 1
             if count and seen >= count:
                 return

@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from cli.processes.common import data_dir_option, print_json, read_settings
+from domain.words import counted
 from eventstore.settings import Settings
 
 DISK_BYTES_LOW = 2 * 1024**3
@@ -187,7 +188,7 @@ def _forsaken() -> Iterator[Finding]:
         yield Finding(
             check="forsaken data",
             status="warning",
-            message=f"{len(places)} folders belong to data directories that are gone: {names}",
+            message=f"{counted(len(places), 'folder')} of data directories that are gone: {names}",
             action=f"when they will not come back: rm -r {names}",
         )
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.words import counted
 from projections.sessions.queries import Connection
 from projections.sessions.totals import COUNTED
 from schemas.insights import Efficiency, Insights, Measure, Recommendation, Tip
@@ -226,13 +227,13 @@ def summary(detail: SessionDetail, numbers: Efficiency) -> str:
     state = {"active": "Under way", "timed_out": "Silent"}.get(top.status, (top.outcome or "ended").capitalize())
     tokens = numbers.tokens_per_turn.part or 0
     parts = [
-        f"{state} after {_many(counts.turns or counts.prompts, 'turn')} in {_time(top.duration_ms)}",
-        _many(counts.model_calls, "model call"),
-        f"{_many(counts.tool_calls, 'tool call')} ({counts.tool_failures} failed)",
+        f"{state} after {counted(counts.turns or counts.prompts, 'turn')} in {_time(top.duration_ms)}",
+        counted(counts.model_calls, "model call"),
+        f"{counted(counts.tool_calls, 'tool call')} ({counts.tool_failures} failed)",
         f"{tokens:,} tokens",
     ]
     if counts.subagents:
-        parts.append(_many(counts.subagents, "subagent"))
+        parts.append(counted(counts.subagents, "subagent"))
     if numbers.cache_hit_rate.value is not None:
         parts.append(f"{numbers.cache_hit_rate.value:.0%} read from cache")
     cost = top.cost_usd_micros
@@ -269,10 +270,6 @@ def _subagent_cost(found: list[SubagentDetail]) -> int | None:
     costs = [one.cost_usd_micros for one in found if one.model_calls]
     known = [cost for cost in costs if cost is not None]
     return sum(known) if len(known) == len(costs) else None
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _time(milliseconds: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from domain.words import counted
 from projections.sessions.tables import LlmSessionRow
 from projections.sessions.totals import CallTotals, micros, plus
 from schemas.sessions import Cause, Cost, CostSources, Difference, Lines, Reconciliation
@@ -132,7 +133,9 @@ def _causes(llm: LlmSessionRow, totals: Sequence[CallTotals], sources: CostSourc
     stated = None if _inherited(llm, totals) else sources.transcript_usd_micros
     if sources.unpriced_calls:
         names = ", ".join(sources.unpriced_models)
-        found.append(Cause("unpriced_models", f"no price is known for {sources.unpriced_calls} calls: {names}"))
+        found.append(
+            Cause("unpriced_models", f"no price is known for {counted(sources.unpriced_calls, 'call')}: {names}")
+        )
     if told is None and stated is None and calls and llm.agent != "claude":
         found.append(Cause("agent_tells_no_cost", f"{llm.agent} tells tokens but no cost: only our prices say one"))
         return found
@@ -141,7 +144,9 @@ def _causes(llm: LlmSessionRow, totals: Sequence[CallTotals], sources: CostSourc
             Cause("no_telemetry", "no telemetry tells a cost; auxiliary calls are missing in transcript lines")
         )
     elif unreported:
-        found.append(Cause("missing_telemetry", f"telemetry tells no cost for {unreported} of {calls} calls"))
+        found.append(
+            Cause("missing_telemetry", f"telemetry tells no cost for {unreported} of {counted(calls, 'call')}")
+        )
     if stated is not None and stated > max(told or 0, priced or 0):
         found.append(
             Cause("calls_not_seen", "the agent's own total covers calls that neither telemetry nor lines tell")

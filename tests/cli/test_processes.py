@@ -149,7 +149,7 @@ def test_shells_reach_the_servers_behind_their_passwords(folder: Path, running: 
     words = [sys.executable, "-I", LAUNCHER, "nats-shell", "--data-dir", str(folder), "--count", "1"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd="/") as watching:
         assert watching.stdout is not None
-        assert watching.stdout.readline().startswith("JetStream: 1 streams")
+        assert watching.stdout.readline().startswith("JetStream: 1 stream, ")
         hook = {"hook_event_name": "Stop", "session_id": "watched"}
         answer = httpx.post(f"{running.url}/hooks/claude", json=hook, headers={"X-API-Key": running.api_key})
         assert answer.status_code == 200
