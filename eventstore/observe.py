@@ -18,6 +18,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 FORMATS = ("json", "console")
 HIDDEN = "[hidden]"
 VALUE_CHARS_MAX = 4_000
+_HEAD_CHARS = 1_000  # of a longer value; its end stays too, where a traceback names the error
 NAMES_MAX = 1_000  # field names whose secrecy is remembered
 
 _SECRET_NAMES = re.compile(r"(?i)(^|_)(api_?key|key_text|token|password|passwd|secret|authorization|cookie)s?($|_)")
@@ -121,14 +122,16 @@ def hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 
 def clean_text(text: str) -> str:
-    """`text` without API keys (their id stays), URL passwords and bearer tokens, cut at `VALUE_CHARS_MAX`."""
+    """`text` without API keys (their id stays), URL passwords and bearer tokens, what is longer than `VALUE_CHARS_MAX` loses its middle."""
     if "ck_" in text:
         text = _API_KEY.sub(r"ck_\1_" + HIDDEN, text)
     if "://" in text:
         text = _URL_PASSWORD.sub(r"\g<start>" + HIDDEN, text)
     if not text.isprintable() or " " in text:  # a scheme and its token have white space between them
         text = _BEARER.sub(r"\1 " + HIDDEN, text)
-    return text if len(text) <= VALUE_CHARS_MAX else text[:VALUE_CHARS_MAX] + "…"
+    if len(text) <= VALUE_CHARS_MAX:
+        return text
+    return f"{text[:_HEAD_CHARS]}…{text[_HEAD_CHARS - VALUE_CHARS_MAX :]}"
 
 
 @lru_cache(maxsize=NAMES_MAX)

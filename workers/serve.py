@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ def health(host: str, port: int) -> dict[str, Any] | None:
     return {**report, "http_status": answer.status} if isinstance(report, dict) else None
 
 
-def is_healthy(host: str, port: int) -> bool:
-    """Whether the service answers and each of its parts has started.
+def is_healthy(host: str, port: int, needs: Sequence[str] = ("database", "nats")) -> bool:
+    """Whether the service answers, the parts it `needs` do, and projections have begun.
 
     Loss that outlives a restart (a projection that failed, a long way to catch up) does not make a start fail; it is shown
     by `crewkit status` and `crewkit doctor`.
@@ -84,14 +85,17 @@ def is_healthy(host: str, port: int) -> bool:
     if report is None or report["http_status"] != 200:
         return False
     parts: dict[str, dict[str, Any]] = report.get("components", {})
-    ready = all(parts.get(name, {}).get("status") == "ok" for name in ("database", "nats"))
+    ready = all(parts.get(name, {}).get("status") == "ok" for name in needs)
     return ready and "projections" not in parts  # which stands there until a projector has run
 
 
 def has_caught_up(host: str, port: int) -> bool:
-    """Whether everything stored is published and readable; a projection that failed is not waited for."""
+    """Whether everything stored is published and readable; not waited for are a projection that failed, and, while NATS is
+    away, the relay.
+    """
     parts: dict[str, dict[str, Any]] = (health(host, port) or {}).get("components", {})
-    behind = [name for name, part in parts.items() if _lag(part)]
+    carried = parts.get("nats", {}).get("status") == "ok"
+    behind = [name for name, part in parts.items() if _lag(part) and (carried or name != "relay")]
     return bool(parts) and not behind
 
 

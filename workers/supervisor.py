@@ -48,13 +48,14 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Child:
-    __slots__ = ("ends", "identity", "next_start", "process", "program", "restarts", "started", "wanted")
+    __slots__ = ("ends", "identity", "log_start", "next_start", "process", "program", "restarts", "started", "wanted")
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.process: subprocess.Popen[bytes] | None = None
         self.identity: Identity | None = None
         self.wanted = True
+        self.log_start = 0  # bytes that an earlier run had logged
         self.started = 0.0
         self.next_start = 0.0
         self.ends = 0  # in a row, without a stable time between them
@@ -133,7 +134,7 @@ class Supervisor:
                 process.kill()
                 process.wait()
         if process is not None and process.returncode != 0:
-            raise StartError(self._tail(program.name) or f"{program.name} failed with code {process.returncode}")
+            raise StartError(self._tail(child) or f"{program.name} failed with code {process.returncode}")
 
     async def watch(self) -> None:
         """Restart what ends, until cancelled."""
@@ -170,6 +171,8 @@ class Supervisor:
 
     def _spawn(self, child: _Child) -> None:
         program = child.program
+        if child.process is None and not child.restarts and not child.ends:
+            child.log_start = self._log_bytes(program.name)
         child.process = spawn(
             program.command,
             log=self.log_of(program.name),
@@ -211,7 +214,7 @@ class Supervisor:
         how = signal.Signals(-code).name if code < 0 else f"code {code}"
         _LOG.warning("process.ended", name=name, how=how, restart_in_s=pause, log=str(self.log_of(name)))
         if not self._settled and child.ends >= EARLY_ENDS_MAX:
-            self._failed = StartError(f"{name} keeps ending ({how}); the end of its log:\n{self._tail(name)}")
+            self._failed = StartError(f"{name} keeps ending ({how}); the end of its log:\n{self._tail(child)}")
 
     async def _until_ready(self, child: _Child) -> None:
         program = child.program
@@ -224,7 +227,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise StartError(
                     f"{program.name} was not ready after {program.ready_max_s:.0f} s; "
-                    f"the end of its log:\n{self._tail(program.name)}"
+                    f"the end of its log:\n{self._tail(child)}"
                 )
             await asyncio.sleep(READY_POLL_S)
 
@@ -241,9 +244,18 @@ class Supervisor:
             await asyncio.sleep(READY_POLL_S)
         child.process, child.identity = None, None
 
-    def _tail(self, name: str) -> str:
+    def _log_bytes(self, name: str) -> int:
+        log = self.log_of(name)
+        return log.stat().st_size if log is not None and log.exists() else 0
+
+    def _tail(self, child: _Child) -> str:
+        """The end of what a program logged since we started it first."""
         try:
-            log = self.log_of(name)
-            return "" if log is None else log.read_text(errors="replace")[-LOG_TAIL_CHARS:].strip()
+            log = self.log_of(child.program.name)
+            if log is None:
+                return ""
+            said = log.read_bytes()
+            start = child.log_start if child.log_start <= len(said) else 0  # it was trimmed meanwhile
+            return said[start:].decode(errors="replace")[-LOG_TAIL_CHARS:].strip()
         except OSError:
             return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -39,10 +40,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command()
 @data_dir_option
+@click.option("--host", help="Address `crewkit up` shall bind to.  [default: 127.0.0.1; env: CREWKIT_HOST]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port `crewkit up` shall use.  [default: 8000; env: CREWKIT_PORT]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(data_dir: Path | None, as_json: bool) -> None:
+def doctor(data_dir: Path | None, host: str | None, port: int | None, as_json: bool) -> None:
     """Look at everything crewkit needs; say what is wrong and what to do.  Exit code 1 when something is wrong."""
-    findings = list(examine(read_settings(data_dir)))
+    settings = read_settings(data_dir)
+    settings = msgspec.structs.replace(
+        settings, host=settings.host if host is None else host, port=settings.port if port is None else port
+    )
+    findings = list(examine(settings))
     if as_json:
         print_json(findings)
     else:
@@ -194,17 +203,39 @@ def _forsaken() -> Iterator[Finding]:
 
 
 def _port(settings: Settings, root: Path) -> Finding:
-    from workers.local.instance import supervisor_of  # noqa: PLC0415
-    from workers.local.ports import is_free, owner  # noqa: PLC0415
+    """The port of the instance that runs, else whether the next one gets the port it will ask for."""
+    from workers.local.instance import read_instance, supervisor_of  # noqa: PLC0415
+    from workers.local.ports import listen, owner  # noqa: PLC0415
 
-    if supervisor_of(root) is not None or is_free(settings.host, settings.port):
-        return Finding(check="port", status="ok", message=f"{settings.host}:{settings.port}")
-    return Finding(
-        check="port",
-        status="warning",
-        message=f"{settings.port} is taken by {owner(settings.port) or 'another process'}",
-        action="start with --next-free-port, or choose one with --port or CREWKIT_PORT",
-    )
+    last = read_instance(root)
+    if supervisor_of(root) is not None:
+        where = urlsplit(last.url).netloc if last is not None and last.pids else "chosen when it has started"
+        return Finding(check="port", status="ok", message=f"{where}, the instance's own")
+    try:
+        listen(settings.host, settings.port).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return Finding(
+                check="port",
+                status="problem",
+                message=f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}",
+                action="choose another address with --host or CREWKIT_HOST, or port with --port or CREWKIT_PORT",
+            )
+        return Finding(
+            check="port",
+            status="warning",
+            message=f"{settings.port} is taken by {owner(settings.port) or 'another process'}",
+            action="start with --next-free-port, or choose one with --port or CREWKIT_PORT",
+        )
+    before = urlsplit(last.url).port if last is not None else None
+    if before not in {None, settings.port}:
+        return Finding(
+            check="port",
+            status="warning",
+            message=f"{settings.host}:{settings.port} is free, but the last start on this data directory was at port {before}",
+            action=f"`crewkit up --port {before}` is where agents that `crewkit init` connected send their telemetry",
+        )
+    return Finding(check="port", status="ok", message=f"{settings.host}:{settings.port} is free")
 
 
 def _addresses(settings: Settings, root: Path) -> Settings | None:

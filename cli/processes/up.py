@@ -39,7 +39,7 @@ def up(
     """
     plain_logs()
     from workers.local.machine import AlreadyRunningError, Machine, PortBusyError, Wanted  # noqa: PLC0415
-    from workers.local.places import Places  # noqa: PLC0415
+    from workers.local.places import Places, UnusableFolderError  # noqa: PLC0415
     from workers.local.server import ServerError  # noqa: PLC0415
     from workers.supervisor import StartError  # noqa: PLC0415
 
@@ -60,22 +60,27 @@ def up(
     configure(settings.log_format, settings.log_level, process="supervisor")
     try:
         asyncio.run(Machine(settings, wanted, click.echo).run())
-    except (AlreadyRunningError, PortBusyError, ServerError, StartError) as error:
-        raise click.ClickException(str(error)) from error
+    except (AlreadyRunningError, PortBusyError, UnusableFolderError, ServerError, StartError) as error:
+        raise click.ClickException(str(error).removeprefix("Error: ")) from error
 
 
 def _detach(wanted: object, places: object) -> None:
     """Start `crewkit up` in a session of its own and wait until it is ready or has failed."""
     from workers.local.instance import read_instance  # noqa: PLC0415
-    from workers.local.machine import Wanted  # noqa: PLC0415
-    from workers.local.places import Places  # noqa: PLC0415
+    from workers.local.machine import PortBusyError, Wanted, listen_for  # noqa: PLC0415
+    from workers.local.places import Places, UnusableFolderError  # noqa: PLC0415
     from workers.main import command  # noqa: PLC0415
 
     assert isinstance(wanted, Wanted)  # noqa: S101  narrows for the type checkers; the classes are imported late
     assert isinstance(places, Places)  # noqa: S101
     words = command("up", "--data-dir", str(wanted.data_dir), "--host", wanted.host, "--port", str(wanted.port))
     words += ["--workers", str(wanted.api_workers), *(["--next-free-port"] if wanted.next_free_port else [])]
-    places.make()
+    try:
+        if places.are_new():
+            listen_for(wanted).close()  # a start that is refused leaves no folder with a log behind
+        places.make()
+    except (PortBusyError, UnusableFolderError) as error:
+        raise click.ClickException(str(error)) from error
     log = places.logs / "up.log"
     start = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from workers.local.instance import Instance, read_instance, supervisor_of
+from workers.local.instance import Instance, read_instance, supervisor_of, write_instance
 from workers.serve import health
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("machine")]
@@ -134,6 +134,8 @@ def test_status_and_doctor_see_it(folder: Path, running: Instance) -> None:
     assert {one["name"] for one in found["processes"]} == set(running.pids)
     assert running.api_key not in shown.stdout
     looked = json.loads(crewkit("doctor", "--json", "--data-dir", str(folder)).stdout)
+    port = next(one["message"] for one in looked if one["check"] == "port")
+    assert port == f"{running.url.removeprefix('http://')}, the instance's own"
     problems = [one for one in looked if one["status"] == "problem" and not one["check"].startswith("projection")]
     assert problems == []
     assert crewkit("migrate", "--data-dir", str(folder)).stdout == "the schema is up to date\n"
@@ -172,7 +174,9 @@ def test_analytics_files_are_closed_to_other_people(folder: Path, running: Insta
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("name", ["api", "relay", "projector", "scheduler", "sealer", "nats", "postgres"])
+@pytest.mark.parametrize(
+    "name", ["api", "relay", "projector", "scheduler", "sealer", "reactor", "analytics", "nats", "postgres"]
+)
 def test_a_killed_process_comes_back(folder: Path, running: Instance, name: str) -> None:
     os.kill(running.pids[name], signal.SIGKILL)
     until(lambda: well(folder, {name: running.pids[name]}), f"{name} did not come back")
@@ -231,6 +235,48 @@ def test_a_busy_port_names_its_owner(folder: Path) -> None:
     assert f"port {port} is taken by process {os.getpid()}" in done.stderr
     assert "--next-free-port" in done.stderr
     assert processes_of(folder) == []
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]], ids=["", "detach"])
+def test_a_start_that_is_refused_leaves_nothing_behind(tmp_path: Path, detach: list[str]) -> None:
+    new = tmp_path / "new"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = crewkit("up", "--data-dir", str(new), "--port", str(taken.getsockname()[1]), *detach)
+    nowhere = crewkit("up", "--data-dir", str(new), "--host", "nonsense.invalid", "--port", "0", *detach)
+    assert (busy.returncode, nowhere.returncode) == (1, 1)
+    assert "is taken by process" in busy.stderr
+    assert nowhere.stderr.startswith("Error: cannot listen on nonsense.invalid:0: ")
+    assert not new.exists()
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]], ids=["", "detach"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, detach: list[str]) -> None:
+    (tmp_path / "file").write_text("")
+    done = crewkit("up", "--data-dir", str(tmp_path / "file" / "data"), "--port", "0", *detach)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: the data directory {tmp_path / 'file' / 'data'} cannot be used: ")
+
+
+def test_the_doctor_looks_at_the_port_that_will_be_used(tmp_path: Path) -> None:
+    def said(*words: str, **env: str) -> dict[str, str]:
+        done = crewkit("doctor", "--json", "--data-dir", str(tmp_path / "new"), *words, **env)
+        found: dict[str, str] = next(one for one in json.loads(done.stdout) if one["check"] == "port")
+        return found
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for found in (said("--port", port), said(CREWKIT_PORT=port)):
+            assert found["status"] == "warning"
+            assert found["message"].startswith(f"{port} is taken by process {os.getpid()}")
+    assert said("--port", port)["message"] == f"127.0.0.1:{port} is free"
+    assert said("--host", "nonsense.invalid")["status"] == "problem"
+
+
+def test_the_doctor_remembers_where_clients_were_sent(tmp_path: Path) -> None:
+    write_instance(tmp_path, Instance(url="http://127.0.0.1:8123", api_key="ck_x", organization="default"))
+    done = crewkit("doctor", "--data-dir", str(tmp_path), "--port", "0")
+    assert "the last start on this data directory was at port 8123" in done.stdout
+    assert "crewkit up --port 8123" in done.stdout
 
 
 def test_without_a_database_commands_say_what_to_do(tmp_path: Path) -> None:

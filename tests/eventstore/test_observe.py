@@ -62,8 +62,10 @@ def test_numbers_keep_their_value_under_any_name() -> None:
     assert hide_secrets(None, "", {"input_tokens": 12, "token": "x"}) == {"input_tokens": 12, "token": "[hidden]"}
 
 
-def test_long_values_are_cut() -> None:
+def test_long_values_lose_their_middle() -> None:
     assert len(clean_text("x" * 10_000)) == 4_001
+    kept = clean_text("Traceback\n" + "  frame\n" * 1_000 + "TooManyConnectionsError: sorry")
+    assert (kept[:9], kept[-30:]) == ("Traceback", "TooManyConnectionsError: sorry")
 
 
 def test_below_the_level_nothing_is_written() -> None:

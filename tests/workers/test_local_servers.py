@@ -16,11 +16,20 @@ import asyncpg
 import nats
 import pytest
 
+import projections
+from api import app
+from domain.discover import collect
+from projections.base import Projection
+from workers.analytics import export
+from workers.analytics import host as analytics_host
 from workers.local.files import AlreadyLockedError
+from workers.local.machine import CONNECTIONS_PER_API
 from workers.local.nats import Nats
 from workers.local.nats import find_binary as find_nats
-from workers.local.postgres import Postgres, PostgresError, find_binaries, leftover
+from workers.local.postgres import CONNECTIONS_MAX, Postgres, PostgresError, find_binaries, leftover
 from workers.local.process import identify, is_running
+from workers.projector.host import CONNECTIONS_PER_PROJECTION
+from workers.reactor import host as reactor_host
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +66,14 @@ async def test_postgres_keeps_data_and_wants_its_password(postgres: Postgres, pl
     connection = await asyncpg.connect(postgres.url("postgres"))
     assert await connection.fetchval("SELECT n FROM kept") == 1
     await connection.close()
+
+
+def test_the_embedded_postgres_has_connections_for_every_process_at_its_busiest() -> None:
+    projector = CONNECTIONS_PER_PROJECTION * len(collect(projections, Projection)) + 1
+    analytics = analytics_host.CONNECTIONS_MAX + export.CONNECTIONS_MAX
+    stores_and_single_ones = 20  # writers, relay, sealer, scheduler, commands of people
+    assert projector + analytics + reactor_host.POOL_CONNECTIONS_MAX + stores_and_single_ones <= CONNECTIONS_MAX
+    assert app.POOL_CONNECTIONS_MAX + 1 < CONNECTIONS_PER_API
 
 
 def test_postgres_is_never_started_twice_on_a_folder(postgres: Postgres, place: Path) -> None:

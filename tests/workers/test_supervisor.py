@@ -86,6 +86,13 @@ async def test_a_deaf_process_is_killed_in_the_end(supervisor: Supervisor, tmp_p
     assert supervisor.identities() == {}
 
 
+async def test_an_error_tells_nothing_of_earlier_runs(supervisor: Supervisor, tmp_path: Path) -> None:
+    (tmp_path / "step.log").write_text("said in an earlier run\n")
+    with pytest.raises(StartError) as told:
+        await supervisor.run_once(program("step", "raise SystemExit('said now')", tmp_path), 20)
+    assert str(told.value) == "said now"
+
+
 async def test_a_step_that_fails_says_why(supervisor: Supervisor, tmp_path: Path) -> None:
     await supervisor.run_once(program("fine", "print('fine')", tmp_path), 20)
     with pytest.raises(StartError, match="the reason"):

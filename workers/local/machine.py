@@ -22,9 +22,9 @@ from workers.local import instance as records
 from workers.local.files import AlreadyLockedError, FileLock, secret
 from workers.local.instance import SUPERVISOR, Instance, Processes
 from workers.local.nats import Nats
-from workers.local.places import Places, version
+from workers.local.places import Places, UnusableFolderError, version
 from workers.local.ports import NEXT_PORTS_MAX, listen, owner
-from workers.local.postgres import Postgres
+from workers.local.postgres import CONNECTIONS_MAX, Postgres
 from workers.local.process import identify, server_environment, stop
 from workers.local.server import Server
 from workers.main import SUPERVISOR_VARIABLE, WORKERS, available_workers, command
@@ -35,8 +35,10 @@ PREPARE_MAX_S = 900.0  # migrations of a large database
 READY_MAX_S = 120.0
 CATCH_UP_MAX_S = 10.0
 CATCH_UP_POLL_S = 0.05
+NATS_WAIT_MAX_S = 5.0  # for a server that is not ours; without it everything but live views works
 ORPHAN_STOP_MAX_S = 15.0
 WORKERS_MAX = 64
+CONNECTIONS_PER_API = 12  # its pool, its writer, and one more
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  compared, not bound to
 
 Say = Callable[[str], None]
@@ -80,19 +82,30 @@ class Machine:
         """Start everything, say where it is, run until SIGTERM or SIGINT, stop everything.
 
         Raises:
-            AlreadyRunningError, PortBusyError, ServerError, StartError: why it could not start; nothing is left running.
+            AlreadyRunningError, PortBusyError, UnusableFolderError, ServerError, StartError: why it could not start; nothing
+                is left running.
         """
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
-        self._places.make()
-        self._take_lock()
+        if self._places.are_new():
+            self._listening = listen_for(self._wanted)  # first: a start that is refused leaves nothing behind
+        try:
+            self._places.make()
+            self._take_lock()
+        except OSError as error:
+            self._close()
+            raise UnusableFolderError(self._places.root, error) from error
+        except BaseException:
+            self._close()
+            raise
         work = asyncio.ensure_future(self._start())
         for how in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(how, self._on_signal, stopping, work)
         watching: asyncio.Task[None] | None = None
         try:
             self._stop_orphans()
-            self._listening = self._listen()
+            if self._listening is None:
+                self._listening = listen_for(self._wanted)
             watching = asyncio.create_task(self._supervisor.watch())
             with contextlib.suppress(asyncio.CancelledError):
                 await work
@@ -137,21 +150,6 @@ class Machine:
                 self._say(f"stopping {name} (process {identity.pid}) of an earlier run that was killed")
                 stop(identity, signal.SIGTERM, ORPHAN_STOP_MAX_S)
 
-    def _listen(self) -> socket.socket:
-        wanted = self._wanted
-        tries = NEXT_PORTS_MAX if wanted.next_free_port and wanted.port else 1
-        for port in range(wanted.port, min(wanted.port + tries, 65536)):
-            try:
-                return listen(wanted.host, port)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise PortBusyError(f"cannot listen on {wanted.host}:{port}: {error.strerror or error}") from error
-        who = owner(wanted.port)
-        raise PortBusyError(
-            f"port {wanted.port} is taken by {who or 'another process'}; choose another with --port, "
-            "or let crewkit find one with --next-free-port"
-        )
-
     async def _start(self) -> None:
         places, supervisor = self._places, self._supervisor
         servers = self._servers()
@@ -170,6 +168,11 @@ class Machine:
         await self._catch_up()
         self._instance = self._describe()
         self._say(self._greeting(self._instance))  # before the record: who waits for that reads this
+        if not await asyncio.to_thread(is_healthy, reachable_host(self._wanted.host), self._port(), needs=("nats",)):
+            self._say(
+                f"NATS does not answer at {self._instance.nats_url}: events are stored and can be read, live streams and "
+                "analytics wait; `crewkit status` shows when it is back"
+            )
         self._record()
 
     async def _catch_up(self) -> None:
@@ -184,7 +187,11 @@ class Machine:
     def _servers(self) -> Sequence[Server]:
         servers: list[Server] = []
         if self._settings.database_url is None:
-            self._postgres = Postgres(self._places.postgres, secret(self._places.postgres_password))
+            self._postgres = Postgres(
+                self._places.postgres,
+                secret(self._places.postgres_password),
+                connections_max=CONNECTIONS_MAX + CONNECTIONS_PER_API * self._wanted.api_workers,
+            )
             servers.append(self._postgres)
         if self._settings.nats_url is None:
             self._nats = Nats(self._places.nats, secret(self._places.nats_password))
@@ -231,7 +238,7 @@ class Machine:
         handle = self._listening.fileno()
         count = self._wanted.api_workers
         names = ["api"] if count == 1 else [f"api-{number}" for number in range(1, count + 1)]
-        healthy = partial(is_healthy, reachable_host(self._wanted.host), self._port())
+        healthy = partial(self._serves, time.monotonic() + NATS_WAIT_MAX_S)
         return [
             msgspec.structs.replace(
                 self._program(name, env, "serve", "--fd", str(handle)),
@@ -241,6 +248,14 @@ class Machine:
             )
             for name in names
         ]
+
+    def _serves(self, needs_nats_until_s: float) -> bool:
+        """Whether requests can be served; a NATS server that is not ours is waited for only so long."""
+        where = reachable_host(self._wanted.host), self._port()
+        if is_healthy(*where):
+            return True
+        patient = self._nats is not None or time.monotonic() < needs_nats_until_s
+        return not patient and is_healthy(*where, needs=("database",))
 
     def _port(self) -> int:
         return int(self._listening.getsockname()[1]) if self._listening else self._wanted.port
@@ -282,12 +297,15 @@ class Machine:
             "  next           `crewkit init` connects your coding agent; `crewkit status` shows what runs"
         )
 
+    def _close(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
+
     async def _stop(self) -> None:
         """Readers of the log first, its keeper last."""
         api = [name for name in self._supervisor.identities() if name.startswith("api")]
         await self._supervisor.stop(api)
-        if self._listening is not None:
-            self._listening.close()
+        self._close()
         await self._supervisor.stop(WORKERS)
         await self._supervisor.stop()
         for server in (self._postgres, self._nats):
@@ -298,6 +316,26 @@ class Machine:
         if (last := records.read_instance(root)) is not None:
             records.write_instance(root, msgspec.structs.replace(last, pids={}))
         self._lock.release()
+
+
+def listen_for(wanted: Wanted) -> socket.socket:
+    """A socket that listens where the person asked for, or, where they allow it, on the next free port.
+
+    Raises:
+        PortBusyError: there is none; the message names who sits on the port.
+    """
+    tries = NEXT_PORTS_MAX if wanted.next_free_port and wanted.port else 1
+    for port in range(wanted.port, min(wanted.port + tries, 65536)):
+        try:
+            return listen(wanted.host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise PortBusyError(f"cannot listen on {wanted.host}:{port}: {error.strerror or error}") from error
+    who = owner(wanted.port)
+    raise PortBusyError(
+        f"port {wanted.port} is taken by {who or 'another process'}; choose another with --port, "
+        "or let crewkit find one with --next-free-port"
+    )
 
 
 def reachable_host(host: str) -> str:

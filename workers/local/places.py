@@ -17,6 +17,15 @@ class NotConfiguredError(Exception):
     """There is neither a setting nor a running instance that says which database to use."""
 
 
+class UnusableFolderError(Exception):
+    """The data directory cannot be made or written to; the message says why."""
+
+    def __init__(self, root: Path, error: OSError) -> None:
+        super().__init__(
+            f"the data directory {root} cannot be used: {error.strerror or error}; choose another with --data-dir"
+        )
+
+
 class Places:
     """Paths inside one data directory."""
 
@@ -31,16 +40,33 @@ class Places:
         self.postgres_password = self.keys / "postgres.password"
         self.nats_password = self.keys / "nats.password"
 
+    def are_new(self) -> bool:
+        """Whether nothing was ever started here.
+
+        Raises:
+            UnusableFolderError: we may not look.
+        """
+        try:
+            return not self.lock.exists()
+        except OSError as error:
+            raise UnusableFolderError(self.root, error) from error
+
     def make(self) -> None:
         """Create the folders that are missing, closed to other people.
 
         As root the servers run under another account and must be able to walk through `root` (not to list it).
+
+        Raises:
+            UnusableFolderError: the file system does not let us.
         """
-        if not self.root.exists():
-            self.root.mkdir(parents=True, exist_ok=True)
-            self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        for folder in (self.keys, self.logs):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            if not self.root.exists():
+                self.root.mkdir(parents=True, exist_ok=True)
+                self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            for folder in (self.keys, self.logs):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise UnusableFolderError(self.root, error) from error
 
 
 def complete(settings: Settings) -> Settings:

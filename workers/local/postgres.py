@@ -43,10 +43,10 @@ _INSTALLED = (
     "/opt/homebrew/opt/postgresql@*/bin",
     "/usr/local/pgsql/bin",
 )
+CONNECTIONS_MAX = 176  # all but the API's processes at their busiest, and people with psql
 # One machine shared with an editor and a browser: small when idle, and still safe on power loss.
 _TUNING = {
     "shared_buffers": "128MB",
-    "max_connections": "60",
     "jit": "off",
     "max_wal_size": "1GB",
     "max_parallel_workers_per_gather": "0",
@@ -128,9 +128,18 @@ class Postgres(LocalServer):
     stop_max_s = 60.0  # slow disks need time for the checkpoint
     start_max_s = 600.0  # recovery after a crash replays the log, which may take minutes
 
-    def __init__(self, directory: Path, password: str, *, durable: bool = True, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        password: str,
+        *,
+        durable: bool = True,
+        host: str = "127.0.0.1",
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
         super().__init__(directory, password, host=host)
         self.durable = durable
+        self.connections_max = connections_max
         self.data = directory
         self._binaries: Binaries | None = None
 
@@ -200,7 +209,7 @@ class Postgres(LocalServer):
         """The server's command line; call `prepare` first."""
         if self._binaries is None:
             return super().command()
-        settings = dict(_TUNING)
+        settings = {**_TUNING, "max_connections": str(self.connections_max)}
         if self._binaries.major >= 18:
             settings |= _TUNING_18
         if not self.durable:
