@@ -81,13 +81,18 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     import asyncpg  # noqa: PLC0415
 
     from eventstore.kms.aws import KmsError  # noqa: PLC0415
+    from eventstore.observe import configure  # noqa: PLC0415
 
+    configure(log_level="error", process="cli")  # the command itself says what happened
     try:
         return asyncio.run(work)
     except KmsError as error:
         raise click.ClickException(str(error)) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise click.ClickException(f"the database refused: {error}") from error
+        hint = ""
+        if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
+            hint = "; set CREWKIT_DATABASE_URL as it was set for `crewkit up`"
+        raise click.ClickException(f"the database refused: {error}{hint}") from error
     except (OSError, TimeoutError) as error:
         raise UnreachableError(f"the database cannot be reached: {error or type(error).__name__}") from error
 

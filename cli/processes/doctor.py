@@ -260,6 +260,14 @@ def _database(settings: Settings, root: Path) -> Iterator[Finding]:
     from workers.local.machine import shown_url  # noqa: PLC0415
 
     place = shown_url(used.database_url)
+    if settings.database_url is None and not _is_embedded(root, "postgres"):
+        yield Finding(
+            check="database",
+            status="ok",
+            message=f"{place}, named by CREWKIT_DATABASE_URL when the instance was started",
+            action="set it here, too, to have the database looked at",
+        )
+        return
     try:
         offset_s, waiting = asyncio.run(_ask_database(used.database_url))
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -267,7 +275,7 @@ def _database(settings: Settings, root: Path) -> Iterator[Finding]:
             check="database",
             status="problem",
             message=f"{place}: {error or type(error).__name__}",
-            action="see the log in DIR/logs/postgres.log, or check CREWKIT_DATABASE_URL",
+            action=f"see {root / 'logs' / 'postgres.log'}, or check CREWKIT_DATABASE_URL",
         )
         return
     yield Finding(check="database", status="ok", message=f"answers at {place}")
@@ -283,6 +291,13 @@ def _database(settings: Settings, root: Path) -> Iterator[Finding]:
         )
     else:
         yield Finding(check="clock", status="ok", message=f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}, as the database's")
+
+
+def _is_embedded(root: Path, server: str) -> bool:
+    from workers.local.instance import read_instance  # noqa: PLC0415
+
+    found = read_instance(root)
+    return found is not None and server in found.embedded
 
 
 async def _ask_database(url: str) -> tuple[float, list[str]]:
@@ -318,7 +333,7 @@ def _nats(settings: Settings, root: Path) -> Iterator[Finding]:
             check="nats",
             status="problem",
             message=f"nobody answers at {host}:{port}; nothing is lost, but live views wait",
-            action="see the log in DIR/logs/nats.log, or check CREWKIT_NATS_URL",
+            action=f"see {root / 'logs' / 'nats.log'}, or check CREWKIT_NATS_URL",
         )
 
 

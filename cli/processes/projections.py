@@ -28,9 +28,20 @@ def status_command(data_dir: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print_table(found, empty="no projection has run yet")
+        print_table([_row(one) for one in found], empty="no projection has run yet")
     if any(one.get("status") == "failed" for one in found):
         raise SystemExit(1)
+
+
+def _row(one: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table: skipped events by position, times to the second."""
+    skipped = ", ".join(str(each["position"]) for each in one["skipped"])
+    return {
+        **one,
+        "active": "yes" if one["active"] else "",
+        "skipped": skipped,
+        "updated_at": one["updated_at"][:19] + "Z",
+    }
 
 
 @projections.command("retry")

@@ -41,7 +41,7 @@ WRITERS = 4
 SESSIONS = 6
 BATCH_EVENTS = 10
 HOOK_CALLS = 300
-VICTIMS = ("api", "relay", "projector", "sealer", "nats", "postgres")
+VICTIMS = ("api", "relay", "projector", "sealer", "reactor", "analytics", "scheduler", "nats", "postgres")
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
@@ -169,6 +169,7 @@ async def verify(env: dict[str, str], client: httpx.AsyncClient, told: list[str]
             break
         await asyncio.sleep(float(answer.headers["Retry-After"]))
     assert answer.status_code == 200, answer.text
+    await caught_up(client, head)
 
     truth = await establish(env)
     assert truth.positions == list(range(1, len(truth.positions) + 1))
@@ -185,6 +186,19 @@ async def verify(env: dict[str, str], client: httpx.AsyncClient, told: list[str]
             if int(one.rsplit("-", 1)[1]) % 4
         }
     )
+
+
+async def caught_up(client: httpx.AsyncClient, head: int) -> None:
+    """Every reader of the log, whatever it does with it, has come to `head` and nothing it began was given up."""
+    deadline = time.monotonic() + STEP_TIMEOUT_S
+    while True:
+        parts = (await client.get("/health")).json()["components"]
+        behind = {name for name, part in parts.items() if part.get("details", {}).get("position", head) < head}
+        if not behind and {"relay", "sealer", "reactor", "analytics"} <= parts.keys():
+            break
+        assert time.monotonic() < deadline, f"not at {head}: {behind or parts.keys()}"
+        await asyncio.sleep(0.1)
+    assert {name: part for name, part in parts.items() if part["status"] != "ok"} == {}
 
 
 async def sealed(env: dict[str, str]) -> int:
