@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## start everything, send recorded agent sessions, print what came out (ARGS=--once to stop afterwards)
 	@$(BIN)/crewkit demo $(ARGS)
 
-up: $(STAMP) ## start Postgres, NATS, API, relay and projectors on this machine
+up: $(STAMP) ## start Postgres, NATS, API and workers on this machine (ARGS="--port 8001" for another port)
 	@$(BIN)/crewkit up $(ARGS)
 
 run-local: up ## the same as up
@@ -46,6 +46,7 @@ restart: $(STAMP) ## stop, then start in the background
 	@$(BIN)/crewkit up --detach $(ARGS)
 
 logs: $(STAMP) ## follow the logs of the running instance
+	@ls "$(CREWKIT_DATA_DIR)"/logs/*.log >/dev/null 2>&1 || { echo "nothing has run on $(CREWKIT_DATA_DIR) yet; start it with \`make up\`"; exit 1; }
 	@tail -n 50 -F "$(CREWKIT_DATA_DIR)"/logs/*.log
 
 test: $(STAMP) ## all tests, against real Postgres and NATS, as many files at once as there are processors
