@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from workers.local.instance import Instance, read_instance, supervisor_of, write_instance
+from workers.local.nats import Nats
 from workers.serve import health
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("machine")]
@@ -293,6 +294,45 @@ def test_a_database_that_does_not_answer_is_exit_code_3(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "cannot be reached" in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_servers_of_ones_own_take_the_place_of_the_embedded_ones(
+    service_folder: Path, tmp_path: Path, postgres_url: str
+) -> None:
+    """Given a Postgres and a NATS that is away, when crewkit starts, then it serves, and carries on when NATS is there."""
+    data, server = tmp_path / "data", Nats(service_folder / "own-nats", "its-password")
+    server.prepare()
+    own = {"CREWKIT_DATABASE_URL": postgres_url, "CREWKIT_NATS_URL": server.url}
+    done = crewkit("up", "--data-dir", str(data), "--port", "0", "--detach", **own)
+    try:
+        assert done.returncode == 0, done.stderr
+        assert "NATS does not answer at nats://crewkit@127.0.0.1:" in done.stdout
+        found = read_instance(data)
+        assert found is not None
+        assert not {"postgres", "nats"} & found.pids.keys()
+        assert (found.embedded, (data / "postgres").exists(), (data / "nats").exists()) == ([], False, False)
+        told = "".join(file.read_text(errors="replace") for file in data.rglob("*.json"))
+        assert "test-password" not in told
+        assert "its-password" not in told
+        hook = {"hook_event_name": "Stop", "session_id": "without-nats"}
+        answer = httpx.post(f"{found.url}/hooks/claude", json=hook, headers={"X-API-Key": found.api_key})
+        assert answer.status_code == 200
+        shown = f"{found.url}/api/v1/default/sessions/without-nats"
+        head = {"X-API-Key": found.api_key, "Crewkit-After": answer.headers["Crewkit-Position"]}
+        assert httpx.get(shown, headers=head, timeout=30).status_code == 200
+        looked = {one["check"]: one for one in json.loads(crewkit("doctor", "--json", "--data-dir", str(data)).stdout)}
+        assert looked["database"]["status"] == "ok"  # its password is not ours to know
+        server.start(tmp_path / "nats.log")
+
+        def carried() -> bool:
+            parts = (health("127.0.0.1", int(found.url.rpartition(":")[2])) or {}).get("components", {})
+            return parts["nats"]["status"] == "ok" and parts["relay"]["details"]["lag"] == 0
+
+        until(carried, "what was stored without NATS was not published")
+    finally:
+        crewkit("down", "--data-dir", str(data))
+        server.stop()
+    assert processes_of(data) == []
 
 
 def test_wrong_settings_and_words_are_named(tmp_path: Path) -> None:
