@@ -52,8 +52,8 @@ class Source(msgspec.Struct, frozen=True):
         return ", ".join(column.name for column in self.columns)
 
 
-# Coarser sums of agg_usage, which only make questions quick.
-DERIVED = {"agg_slot", "agg_day"}
+# Coarser sums of agg_usage and fact_session, which only make questions quick.
+DERIVED = {"agg_slot", "agg_day", "agg_begun", "agg_begun_day"}
 
 
 def _source(table: Table) -> Source | None:

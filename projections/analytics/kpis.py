@@ -6,13 +6,39 @@ that began in the range; KPIs of `usage` are about the model calls made in it, a
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
+from domain.pricing import micro_usd
+
+
+class Part(msgspec.Struct, frozen=True):
+    """An aggregate of rows that KPIs are made of.  Added up over disjoint rows, it is that of all of them (`people` apart)."""
+
+    name: str
+    sql: str
+
+
+def _same(part: Any) -> Any:
+    return part
+
+
+class How(msgspec.Struct, frozen=True):
+    """A formula twice: as one expression of SQL, and as parts and what to make of them, NULL being None.
+
+    DuckDB plans every expression of every question anew; parts are fewer and simpler, and finishing them here costs nothing.
+    """
+
+    sql: str
+    parts: tuple[Part, ...] = ()
+    make: Callable[..., Any] = _same
+
 
 class Kpi(msgspec.Struct, frozen=True):
-    """One number.  `sql` aggregates rows of `fact_session` (source `sessions`) or `agg_usage` (source `usage`).
+    """One number, out of rows of `fact_session` (source `sessions`) or `agg_usage` (source `usage`).
 
     Sums of pico-USD (`pico`) are rounded to micro-USD after that: rounding inside would be planned for every occurrence.
     """
@@ -21,7 +47,12 @@ class Kpi(msgspec.Struct, frozen=True):
     unit: str
     source: Literal["sessions", "usage"]
     formula: str
-    sql: str
+    how: How
+
+    @property
+    def sql(self) -> str:
+        """The formula as SQL, money in pico-USD."""
+        return self.how.sql
 
     @property
     def whole_sql(self) -> str:
@@ -39,38 +70,71 @@ class Kpi(msgspec.Struct, frozen=True):
         return self.source == "usage" and self.unit == "micro-USD"
 
 
-def _share(part: str, whole: str) -> str:
-    return f"{part}::DOUBLE / nullif({whole}, 0)"
+def _whole(number: int | None) -> int:
+    return int(number or 0)
 
 
-def _money(pico: str) -> str:
-    return f"coalesce({pico}, 0)"
+def _divided(part: int | None, whole: int | None) -> float | None:
+    return float(part) / float(whole) if part is not None and whole else None
 
 
-def _sum(column: str) -> str:
-    return f"coalesce(sum({column}), 0)::BIGINT"
+def _rounded(total: int | None, count: int | None) -> int | None:
+    """Half away from zero, as DuckDB rounds."""
+    mean = _divided(total, count)
+    return None if mean is None else int(math.copysign(math.floor(abs(mean)) + (abs(mean) % 1 >= 0.5), mean))
 
 
-_COMPLETED = "count(*) FILTER (WHERE outcome = 'completed')"
-_FAILED = "count(*) FILTER (WHERE outcome = 'failed')"
-_ABANDONED = "count(*) FILTER (WHERE outcome = 'abandoned')"
-_FINISHED = "count(*) FILTER (WHERE status <> 'active')"
-_PROMPT_TOKENS = "sum(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens)"
+def _count(name: str, condition: str = "") -> How:
+    sql = f"count(*) FILTER (WHERE {condition})" if condition else "count(*)"
+    return How(sql, (Part(name, sql),), _whole)
+
+
+def _sum(column: str) -> How:
+    return How(f"coalesce(sum({column}), 0)::BIGINT", (_total(column),), _whole)
+
+
+def _total(column: str) -> Part:
+    return Part(column, f"sum({column})")
+
+
+def _money(name: str, pico: str) -> How:
+    return How(f"coalesce({pico}, 0)", (Part(name, pico),), _micro_usd)
+
+
+def _share(part: Part, whole: Part) -> How:
+    return How(f"{part.sql}::DOUBLE / nullif({whole.sql}, 0)", (part, whole), _divided)
+
+
+def _mean(column: str, counted: str) -> How:
+    return How(f"round(avg({column}))::BIGINT", (_total(column), Part(counted, f"count({column})")), _rounded)
+
+
+def _micro_usd(pico: int | None) -> int:
+    return micro_usd(pico or 0) or 0
+
+
+PEOPLE = Part("people", "count(DISTINCT person_id)")
+_COMPLETED = _count("completed_sessions", "outcome = 'completed'")
+_FAILED = _count("failed_sessions", "outcome = 'failed'")
+_FINISHED = _count("finished_sessions", "status <> 'active'")
+_PROMPT_TOKENS = Part(
+    "prompt_tokens", "sum(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens)"
+)
 
 KPIS = (
-    Kpi("total_sessions", "sessions", "sessions", "number of sessions", "count(*)"),
-    Kpi("active_sessions", "sessions", "sessions", "sessions whose status is active now", "count(*) FILTER (WHERE status = 'active')"),
+    Kpi("total_sessions", "sessions", "sessions", "number of sessions", _count("total_sessions")),
+    Kpi("active_sessions", "sessions", "sessions", "sessions whose status is active now", _count("active_sessions", "status = 'active'")),
     Kpi("finished_sessions", "sessions", "sessions", "sessions that ended or timed out", _FINISHED),
     Kpi("completed_sessions", "sessions", "sessions", "finished sessions whose outcome is completed", _COMPLETED),
     Kpi("failed_sessions", "sessions", "sessions", "finished sessions whose outcome is failed", _FAILED),
-    Kpi("abandoned_sessions", "sessions", "sessions", "finished sessions whose outcome is abandoned", _ABANDONED),
-    Kpi("success_rate", "share of 1", "sessions", "completed_sessions / finished_sessions; null without finished sessions", _share(_COMPLETED, _FINISHED)),
-    Kpi("failure_rate", "share of 1", "sessions", "failed_sessions / finished_sessions; null without finished sessions", _share(_FAILED, _FINISHED)),
-    Kpi("people", "people", "sessions", "different people who worked; erased ones are not told apart and not counted", "count(DISTINCT person_id)"),
-    Kpi("average_duration_ms", "milliseconds", "sessions", "sum of durations / total_sessions, rounded; null without sessions", "round(avg(duration_ms))::BIGINT"),
-    Kpi("average_cost_usd_micros", "micro-USD", "sessions", "sum of the sessions' costs / sessions with a cost, rounded; null without such", "round(avg(cost_usd_micros))::BIGINT"),
+    Kpi("abandoned_sessions", "sessions", "sessions", "finished sessions whose outcome is abandoned", _count("abandoned_sessions", "outcome = 'abandoned'")),
+    Kpi("success_rate", "share of 1", "sessions", "completed_sessions / finished_sessions; null without finished sessions", _share(*_COMPLETED.parts, *_FINISHED.parts)),
+    Kpi("failure_rate", "share of 1", "sessions", "failed_sessions / finished_sessions; null without finished sessions", _share(*_FAILED.parts, *_FINISHED.parts)),
+    Kpi("people", "people", "sessions", "different people who worked; erased ones are not told apart and not counted", How(PEOPLE.sql, (PEOPLE,), _whole)),
+    Kpi("average_duration_ms", "milliseconds", "sessions", "sum of durations / total_sessions, rounded; null without sessions", _mean("duration_ms", "timed_sessions")),
+    Kpi("average_cost_usd_micros", "micro-USD", "sessions", "sum of the sessions' costs / sessions with a cost, rounded; null without such", _mean("cost_usd_micros", "costed_sessions")),
     Kpi("sessions_cost_usd_micros", "micro-USD", "sessions", "sum of the sessions' costs, whenever it arose", _sum("cost_usd_micros")),
-    Kpi("sessions_without_cost", "sessions", "sessions", "sessions with model calls and no known cost", "count(*) FILTER (WHERE cost_usd_micros IS NULL AND model_calls > 0)"),
+    Kpi("sessions_without_cost", "sessions", "sessions", "sessions with model calls and no known cost", _count("sessions_without_cost", "cost_usd_micros IS NULL AND model_calls > 0")),
     Kpi("lines_added", "lines", "sessions", "sum of lines added", _sum("lines_added")),
     Kpi("lines_removed", "lines", "sessions", "sum of lines removed", _sum("lines_removed")),
     Kpi("commits", "commits", "sessions", "sum of commits", _sum("commits")),
@@ -81,11 +145,11 @@ KPIS = (
     Kpi("tool_calls", "tool calls", "sessions", "sum of tool calls", _sum("tool_calls")),
     Kpi("tool_failures", "tool calls", "sessions", "sum of tool calls that failed", _sum("tool_failures")),
     Kpi("tool_denials", "tool calls", "sessions", "sum of tool calls that were denied", _sum("tool_denials")),
-    Kpi("tool_failure_rate", "share of 1", "sessions", "tool_failures / tool_calls; null without tool calls", _share("sum(tool_failures)", "sum(tool_calls)")),
+    Kpi("tool_failure_rate", "share of 1", "sessions", "tool_failures / tool_calls; null without tool calls", _share(_total("tool_failures"), _total("tool_calls"))),
     Kpi("subagents", "subagents", "sessions", "sum of subagents", _sum("subagents")),
     Kpi("compactions", "compactions", "sessions", "sum of compactions", _sum("compactions")),
-    Kpi("total_cost_usd_micros", "micro-USD", "usage", "sum of cost over calls and rests, rounded half to even once", _money("sum(cost_pico_usd)")),
-    Kpi("rest_usd_micros", "micro-USD", "usage", "the part of total_cost_usd_micros that no known call accounts for", _money("sum(cost_pico_usd) FILTER (WHERE kind = 'rest')")),
+    Kpi("total_cost_usd_micros", "micro-USD", "usage", "sum of cost over calls and rests, rounded half to even once", _money("total_cost_pico_usd", "sum(cost_pico_usd)")),
+    Kpi("rest_usd_micros", "micro-USD", "usage", "the part of total_cost_usd_micros that no known call accounts for", _money("rest_pico_usd", "sum(cost_pico_usd) FILTER (WHERE kind = 'rest')")),
     Kpi("model_calls", "calls", "usage", "number of model calls that count", _sum("calls")),
     Kpi("input_tokens", "tokens", "usage", "sum of tokens sent outside the cache", _sum("input_tokens")),
     Kpi("output_tokens", "tokens", "usage", "sum of tokens answered, reasoning included", _sum("output_tokens")),
@@ -93,16 +157,30 @@ KPIS = (
     Kpi("cache_write_5m_tokens", "tokens", "usage", "sum of tokens cached for 5 minutes", _sum("cache_write_5m_tokens")),
     Kpi("cache_write_1h_tokens", "tokens", "usage", "sum of tokens cached for an hour", _sum("cache_write_1h_tokens")),
     Kpi("reasoning_tokens", "tokens", "usage", "sum of tokens of reasoning, a part of output_tokens", _sum("reasoning_tokens")),
-    Kpi("cache_hit_rate", "share of 1", "usage", "cache_read_tokens / (input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens); null without tokens", _share("sum(cache_read_tokens)", _PROMPT_TOKENS)),
+    Kpi("cache_hit_rate", "share of 1", "usage", "cache_read_tokens / (input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens); null without tokens", _share(_total("cache_read_tokens"), _PROMPT_TOKENS)),
     Kpi("uncosted_calls", "calls", "usage", "calls whose cost is not known: total_cost_usd_micros is a lower bound while this is not 0", _sum("uncosted_calls")),
     Kpi("unpriced_calls", "calls", "usage", "calls without a price of ours", _sum("unpriced_calls")),
-    Kpi("reported_usd_micros", "micro-USD", "usage", "sum of the costs that agents reported per call", _money("sum(reported_pico_usd)")),
-    Kpi("priced_usd_micros", "micro-USD", "usage", "sum of our prices times the tokens", _money("sum(priced_pico_usd)")),
-    Kpi("drift_usd_micros", "micro-USD", "usage", "reported minus priced, over calls that have both", _money("sum(compared_reported_pico_usd - compared_priced_pico_usd)")),
+    Kpi("reported_usd_micros", "micro-USD", "usage", "sum of the costs that agents reported per call", _money("reported_pico_usd", "sum(reported_pico_usd)")),
+    Kpi("priced_usd_micros", "micro-USD", "usage", "sum of our prices times the tokens", _money("priced_pico_usd", "sum(priced_pico_usd)")),
+    Kpi("drift_usd_micros", "micro-USD", "usage", "reported minus priced, over calls that have both", _money("drift_pico_usd", "sum(compared_reported_pico_usd - compared_priced_pico_usd)")),
 )  # fmt: skip
 BY_NAME = {kpi.name: kpi for kpi in KPIS}
 SESSION_KPIS = tuple(kpi for kpi in KPIS if kpi.source == "sessions")
 USAGE_KPIS = tuple(kpi for kpi in KPIS if kpi.source == "usage")
+
+
+def parts(kpis: tuple[Kpi, ...]) -> tuple[Part, ...]:
+    """What they are made of, each once."""
+    return tuple({part.name: part for kpi in kpis for part in kpi.how.parts}.values())
+
+
+def made(kpis: tuple[Kpi, ...], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The KPIs, out of their parts by name."""
+    return {kpi.name: kpi.how.make(*(told[part.name] for part in kpi.how.parts)) for kpi in kpis}
+
+
+# Of sessions, and those of them that can be added up: what agg_begun and agg_begun_day hold.
+SESSION_PARTS = tuple(part for part in parts(SESSION_KPIS) if part != PEOPLE)
 
 # Half to even, as every rounding of money here; whole numbers all the way, so nothing is lost on large sums.
 MICRO_USD = (

@@ -19,7 +19,7 @@ import msgspec
 from projections.analytics import facts, schema
 from projections.analytics.changes import USAGE_COLUMNS
 from projections.analytics.schema import BY_NAME, Table
-from workers.analytics.sums import MARK, MOVED, MOVED_PEOPLE, REST, SUM_AGAIN, SUM_UP, USAGE
+from workers.analytics.sums import MARK, MOVED, MOVED_BEGUN, MOVED_PEOPLE, REST, SUM_AGAIN, SUM_UP, USAGE
 
 if TYPE_CHECKING:
     import duckdb
@@ -195,11 +195,15 @@ class AnalyticsFile:
         """Note whose sums have to be made again: of what the batch replaces, then of what it brings."""
         run = self._connection.execute
         if first:
-            run(MARK)
+            for statement in MARK:
+                run(statement)
             for org_id, people in batch.erased.items():
-                run(MOVED_PEOPLE, [org_id, people])
+                for statement in MOVED_PEOPLE:
+                    run(statement, [org_id, people])
         for org_id, ids in batch.llm_sessions.items():
             run(MOVED, [org_id, ids])
+        for org_id, ids in batch.sessions.items():
+            run(MOVED_BEGUN, [org_id, ids])
 
     def _clear(self, batch: Batch) -> None:
         run = self._connection.execute

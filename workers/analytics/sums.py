@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from projections.analytics.kpis import SESSION_PARTS
 from projections.analytics.schema import AGG_USAGE, DIMENSIONS, SUMMED
 
 _DIMENSIONS = (
@@ -93,25 +94,58 @@ _DAY = {
 }
 _SLOT_GROUPS = "GROUP BY org_id, slot_at, kind"
 _DAY_GROUPS = {name: f"GROUP BY org_id, day, {name}, kind" for name in DIMENSIONS}
+_PARTS = ", ".join(f"{part.sql} AS {part.name}" for part in SESSION_PARTS)
+_BEGAN = "time_bucket(INTERVAL 15 MINUTES, started_at)"
+_TOLD = f"{_PARTS} FROM fact_session WHERE started_at IS NOT NULL"
+_BEGUN = f"SELECT org_id, {_BEGAN}, {_TOLD}"
+_BEGUN_GROUPS = f"GROUP BY org_id, {_BEGAN}"
+_BEGUN_DAY = {
+    name: f"SELECT org_id, CAST(started_at AS DATE), '{name}', CAST({name} AS VARCHAR), {_TOLD}" for name in DIMENSIONS
+}
+_BEGUN_DAY_GROUPS = {name: f"GROUP BY org_id, CAST(started_at AS DATE), {name}" for name in DIMENSIONS}
 # Everything, for a file that was filled from nothing.
 SUM_UP = (
     f"INSERT INTO agg_slot {_SLOT} {_SLOT_GROUPS}",
     *(f"INSERT INTO agg_day {_DAY[name]} {_DAY_GROUPS[name]}" for name in DIMENSIONS),
+    f"INSERT INTO agg_begun {_BEGUN} {_BEGUN_GROUPS}",
+    *(f"INSERT INTO agg_begun_day {_BEGUN_DAY[name]} {_BEGUN_DAY_GROUPS[name]}" for name in DIMENSIONS),
 )
-# What changes: the quarters of an hour in which the conversations of a batch had usage before, and those in which they have now.
-MARK = "CREATE OR REPLACE TEMP TABLE moved_slot (org_id UUID, slot_at TIMESTAMP)"
+# What changes: the quarters of an hour in which the conversations of a batch had usage before, and those in which they have now;
+# and the same of those in which its sessions began.
+MARK = (
+    "CREATE OR REPLACE TEMP TABLE moved_slot (org_id UUID, slot_at TIMESTAMP)",
+    "CREATE OR REPLACE TEMP TABLE moved_begun (org_id UUID, slot_at TIMESTAMP)",
+)
 MOVED = (
     "INSERT INTO moved_slot SELECT DISTINCT org_id, slot_at FROM agg_usage"
     " WHERE row_hash IN (SELECT hash(?::UUID, unnest(?::VARCHAR[])))"
 )
-MOVED_PEOPLE = "INSERT INTO moved_slot SELECT DISTINCT org_id, slot_at FROM agg_usage WHERE org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))"
+MOVED_BEGUN = (
+    f"INSERT INTO moved_begun SELECT DISTINCT org_id, {_BEGAN} FROM fact_session"  # noqa: S608
+    " WHERE row_hash IN (SELECT hash(?::UUID, unnest(?::VARCHAR[])))"
+)
+_THEIRS = "WHERE org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))"
+MOVED_PEOPLE = (
+    f"INSERT INTO moved_slot SELECT DISTINCT org_id, slot_at FROM agg_usage {_THEIRS}",  # noqa: S608
+    f"INSERT INTO moved_begun SELECT DISTINCT org_id, {_BEGAN} FROM fact_session {_THEIRS}",  # noqa: S608
+)
 _DAYS = "(SELECT DISTINCT org_id, CAST(slot_at AS DATE) AS day FROM moved_slot)"
+_BEGUN_SLOTS = "(SELECT org_id, slot_at FROM moved_begun)"
+_BEGUN_DAYS = "(SELECT DISTINCT org_id, CAST(slot_at AS DATE) AS day FROM moved_begun)"
 SUM_AGAIN = (
     "DELETE FROM agg_slot WHERE (org_id, slot_at) IN (SELECT org_id, slot_at FROM moved_slot)",
     f"INSERT INTO agg_slot {_SLOT} WHERE (org_id, slot_at) IN (SELECT org_id, slot_at FROM moved_slot) {_SLOT_GROUPS}",  # noqa: S608
     f"DELETE FROM agg_day WHERE (org_id, day) IN {_DAYS}",  # noqa: S608
     *(
         f"INSERT INTO agg_day {_DAY[name]} WHERE (org_id, CAST(slot_at AS DATE)) IN {_DAYS} {_DAY_GROUPS[name]}"
+        for name in DIMENSIONS
+    ),
+    f"DELETE FROM agg_begun WHERE (org_id, slot_at) IN {_BEGUN_SLOTS}",  # noqa: S608
+    f"INSERT INTO agg_begun {_BEGUN} AND (org_id, {_BEGAN}) IN {_BEGUN_SLOTS} {_BEGUN_GROUPS}",
+    f"DELETE FROM agg_begun_day WHERE (org_id, day) IN {_BEGUN_DAYS}",  # noqa: S608
+    *(
+        f"INSERT INTO agg_begun_day {_BEGUN_DAY[name]} AND (org_id, CAST(started_at AS DATE)) IN {_BEGUN_DAYS}"
+        f" {_BEGUN_DAY_GROUPS[name]}"
         for name in DIMENSIONS
     ),
 )

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
-
-from domain.pricing import micro_usd
-from projections.analytics.kpis import Kpi, summed
-from projections.analytics.schema import DIMENSIONS, SUMMED
 
 SIDE_THREADS_MAX = 4
 GROUPS_MAX = 500  # rows of a table that is grouped by something
@@ -108,53 +104,6 @@ def usage(org_id: UUID, scope: Scope) -> Where:
     return where if scope.model is None else where.plus("model = ?", scope.model)
 
 
-def used(org_id: UUID, scope: Scope, by: str | None = None) -> Where:
-    """What follows FROM for sums of usage, from the coarsest table that holds what is asked: the same sums from all of them.
-
-    `by` is the column they are grouped by, None where they are not.
-    """
-    asked = {
-        name
-        for name in ("person_id", "agent", "project", "repo", "branch", "model")
-        if getattr(scope, name) is not None
-    }
-    if by is not None:
-        asked.add(by)
-    if not asked or asked == {"slot_at"}:
-        where = _place(org_id, scope, "slot_at")
-        return Where(f"agg_slot WHERE {where.sql}", where.values)
-    if len(asked) != 1 or not asked <= set(DIMENSIONS) or scope.since is None or scope.until is None:
-        where = usage(org_id, scope)
-        return Where(f"agg_usage WHERE {where.sql}", where.values)
-    (name,) = asked
-    since, until = utc(scope.since), utc(scope.until)
-    first = since if since == _day(since) else _day(since) + timedelta(days=1)
-    last = max(first, _day(until))
-    sums = ", ".join(column.name for column in SUMMED)
-    wanted, kind = getattr(scope, name), "UUID" if name == "person_id" else "VARCHAR"
-    some, values = ("", []) if wanted is None else (f" AND {{0}} = CAST(? AS {kind})", [str(wanted)])
-    # Whole days (UTC) from the table of days, and the rest of the range, before and after them, quarter by quarter.
-    days = some.format(f"CAST(value AS {kind})")
-    whole = (
-        f"SELECT CAST(value AS {kind}) AS {name}, kind, {sums} FROM agg_day"  # noqa: S608
-        f" WHERE org_id = ? AND day >= ? AND day < ? AND dimension = '{name}'{days}"
-    )
-    parts = [whole]
-    given = [org_id, first, last, *values]
-    for start, end in ((since, min(first, until)), (max(last, min(first, until)), until)):
-        if start < end:
-            parts.append(
-                f"SELECT {name}, kind, {sums} FROM agg_usage WHERE org_id = ? AND slot_at >= ? AND slot_at < ?"  # noqa: S608
-                + some.format(name)
-            )
-            given += [org_id, start, end, *values]
-    return Where(f"({' UNION ALL '.join(parts)})", given)
-
-
-def _day(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 def rows(cursor: Cursor, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
     """The rows a query answers, by column name; times say that they are UTC."""
     found = cursor.execute(sql, list(values))
@@ -166,16 +115,6 @@ def rows(cursor: Cursor, sql: str, values: Sequence[Any]) -> list[dict[str, Any]
         }
         for row in found.fetchall()
     ]
-
-
-def kpi_rows(cursor: Cursor, kpis: tuple[Kpi, ...], where: Where, by: str = "") -> list[dict[str, Any]]:
-    """KPIs over what follows FROM, per value of `by`.  Rounding here, by the same rule, spares DuckDB half of its planning."""
-    found = rows(cursor, summed(kpis, where.sql, by), where.values)
-    money = [kpi.name for kpi in kpis if kpi.pico]
-    for row in found:
-        for name in money:
-            row[name] = micro_usd(row[name])
-    return found
 
 
 def beside(

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.analytics.kpis import BY_NAME, Kpi, computed
+from projections.analytics.kpis import BY_NAME, How, Kpi, computed
 from projections.analytics.questions import base
 from projections.analytics.questions.base import Cursor, Question, QuestionError, Scope
 
@@ -30,7 +30,7 @@ _TIME = Kpi(
     "milliseconds",
     "sessions",
     "mean duration of completed sessions",
-    "round(avg(duration_ms) FILTER (WHERE outcome = 'completed'))::BIGINT",
+    How("round(avg(duration_ms) FILTER (WHERE outcome = 'completed'))::BIGINT"),
 )
 _NONE: dict[str, Any] = {kpi.name: None if "rate" in kpi.name or kpi.name.startswith("average") else 0 for kpi in _KPIS}
 

@@ -10,12 +10,14 @@ import msgspec
 
 from domain.contracts.decide import BASIS_POINTS_MAX, Discount, basis_points_of
 from domain.pricing import micro_usd
-from projections.analytics.kpis import USAGE_KPIS, Kpi, computed
+from projections.analytics.kpis import USAGE_KPIS, How, Kpi, computed
 from projections.analytics.questions import base
 from projections.analytics.questions.base import Cursor, Question, Scope, Where
 from projections.analytics.schema import CALL_COST
 
-_RUNS = Kpi("runs", "subagents", "usage", "different subagents", "count(DISTINCT llm_session_id || ' ' || agent_id)")
+_RUNS = Kpi(
+    "runs", "subagents", "usage", "different subagents", How("count(DISTINCT llm_session_id || ' ' || agent_id)")
+)
 PARTS_MAX = 100  # rows of each table of the breakdown
 TOOLS_MAX = 200
 

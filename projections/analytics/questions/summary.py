@@ -10,8 +10,9 @@ import msgspec
 from projections.analytics import periods
 from projections.analytics.kpis import SESSION_KPIS, USAGE_KPIS
 from projections.analytics.periods import Length, cut, zone
-from projections.analytics.questions import base
-from projections.analytics.questions.base import GROUPS_MAX, Cursor, Question, QuestionError, Scope, Where, utc
+from projections.analytics.questions import base, sums
+from projections.analytics.questions.base import GROUPS_MAX, Cursor, Question, QuestionError, Scope
+from projections.analytics.questions.sums import ALL, By
 
 Group = Literal["agent", "person_id", "project", "repo", "branch"]
 
@@ -24,13 +25,12 @@ class SummaryParams(msgspec.Struct, frozen=True, kw_only=True):
 
 def summary(cursor: Cursor, org_id: UUID, params: SummaryParams) -> dict[str, Any]:
     """Every KPI by name."""
-    told, used = base.sessions(org_id, params.scope), base.used(org_id, params.scope)
     begun, spent = base.beside(
         cursor,
-        lambda cursor: base.kpi_rows(cursor, SESSION_KPIS, Where(f"fact_session WHERE {told.sql}", told.values)),
-        lambda cursor: base.kpi_rows(cursor, USAGE_KPIS, used),
+        lambda cursor: sums.session_kpis(cursor, org_id, params.scope),
+        lambda cursor: sums.usage_kpis(cursor, org_id, params.scope),
     )
-    return {**begun[0], **spent[0]}
+    return {**begun[ALL], **spent[ALL]}
 
 
 class SeriesParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,43 +44,25 @@ class SeriesParams(msgspec.Struct, frozen=True, kw_only=True):
 def series(cursor: Cursor, org_id: UUID, params: SeriesParams) -> dict[str, Any]:
     """Every KPI for each period of the range, those in which nothing happened included."""
     found = periods_of(params)
-    starts = [utc(period.start) for period in found]
-    told, used = base.sessions(org_id, params.scope), base.used(org_id, params.scope, "slot_at")
-    # Which period each quarter of an hour belongs to; every period but the first begins with one.
-    quarters = (
-        "(SELECT start_at, unnest(generate_series(time_bucket(INTERVAL 15 MINUTES, start_at),"
-        " end_at - INTERVAL 1 MICROSECOND, INTERVAL 15 MINUTES)) AS quarter_at"
-        " FROM (SELECT unnest(?::TIMESTAMP[]) AS start_at, unnest(?::TIMESTAMP[]) AS end_at)) p"
-    )
-    bounds = [starts, [utc(period.end) for period in found]]
-    sessions = (
-        f"(SELECT *, time_bucket(INTERVAL 15 MINUTES, started_at) AS quarter_at FROM fact_session WHERE {told.sql}) s"  # noqa: S608
-    )
-    usage = f"(SELECT *, slot_at AS quarter_at FROM {used.sql}) u"  # noqa: S608
+    by = By.periods(found)
     begun, spent = base.beside(
         cursor,
-        lambda cursor: base.kpi_rows(
-            cursor,
-            SESSION_KPIS,
-            Where(f"{sessions} JOIN {quarters} USING (quarter_at)", [*told.values, *bounds]),
-            "start_at",
-        ),
-        lambda cursor: base.kpi_rows(
-            cursor,
-            USAGE_KPIS,
-            Where(f"{usage} JOIN {quarters} USING (quarter_at)", [*used.values, *bounds]),
-            "start_at",
-        ),
+        lambda cursor: sums.session_kpis(cursor, org_id, params.scope, by),
+        lambda cursor: sums.usage_kpis(cursor, org_id, params.scope, by),
     )
-    by_start: dict[Any, dict[str, Any]] = {}
-    for row in (*begun, *spent):
-        by_start.setdefault(utc(row.pop("start_at")), {}).update(row)
     return {
         "period": params.length,
         "time_zone": params.zone,
         "points": [
-            {"label": period.label, "start": period.start, "end": period.end, **EMPTY, **by_start.get(start, {})}
-            for period, start in zip(found, starts, strict=True)
+            {
+                "label": period.label,
+                "start": period.start,
+                "end": period.end,
+                **EMPTY,
+                **begun.get(number, {}),
+                **spent.get(number, {}),
+            }
+            for number, period in enumerate(found)
         ],
     }
 
@@ -116,23 +98,20 @@ class GroupParams(msgspec.Struct, frozen=True, kw_only=True):
 
 def grouped(cursor: Cursor, org_id: UUID, params: GroupParams) -> dict[str, Any]:
     """Every KPI per value of a dimension, the most expensive first; None is a value too: not known."""
-    by = params.by
-    told, used = base.sessions(org_id, params.scope), base.used(org_id, params.scope, by)
-    found: dict[Any, dict[str, Any]] = {}
+    by = By(params.by)
     begun, spent = base.beside(
         cursor,
-        lambda cursor: base.kpi_rows(cursor, SESSION_KPIS, Where(f"fact_session WHERE {told.sql}", told.values), by),
-        lambda cursor: base.kpi_rows(cursor, USAGE_KPIS, used, by),
+        lambda cursor: sums.session_kpis(cursor, org_id, params.scope, by),
+        lambda cursor: sums.usage_kpis(cursor, org_id, params.scope, by),
     )
-    for part in (begun, spent):
-        for row in part:
-            key = row.pop(by)
-            found.setdefault(key, {"key": key, **EMPTY}).update(row)
+    found = [
+        {"key": key, **EMPTY, **begun.get(key, {}), **spent.get(key, {})} for key in dict.fromkeys((*begun, *spent))
+    ]
     ordered = sorted(
-        found.values(),
+        found,
         key=lambda row: (-row["total_cost_usd_micros"], -row["total_sessions"], str(row["key"] or "")),
     )
-    return {"by": by, "total": len(ordered), "groups": ordered[: max(1, min(params.limit, GROUPS_MAX))]}
+    return {"by": params.by, "total": len(ordered), "groups": ordered[: max(1, min(params.limit, GROUPS_MAX))]}
 
 
 SUMMARY = Question("summary", SummaryParams, summary)

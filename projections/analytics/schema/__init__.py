@@ -29,7 +29,7 @@ __all__ = [
     "statements",
 ]
 
-SCHEMA_VERSION = 3  # rises when a column, a view or the meaning of either changes: every worker then builds a new file
+SCHEMA_VERSION = 4  # rises when a column, a view or the meaning of either changes: every worker then builds a new file
 
 
 def _quoted(text: str) -> str:

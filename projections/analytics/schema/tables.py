@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from projections.analytics.kpis import SESSION_PARTS
 from projections.analytics.schema.base import Column, Table
 
 SLOT_MINUTES = 15  # every time zone of today differs from UTC by a multiple of this
@@ -320,7 +321,7 @@ AGG_SLOT = Table(
     ("org_id", "slot_at", "kind"),
     (*_columns(_ORG, ("slot_at", "TIMESTAMP", "start of the 15 minutes, UTC")), _KIND, *SUMMED),
 )
-DIMENSIONS = ("person_id", "agent", "project")  # of agg_day
+DIMENSIONS = ("person_id", "agent", "project")  # of agg_day and agg_begun_day
 AGG_DAY = Table(
     "agg_day",
     "agg_usage summed per day and the values of one dimension: each row of usage is in once per dimension",
@@ -335,6 +336,19 @@ AGG_DAY = Table(
         _KIND,
         *SUMMED,
     ),
+)
+_BEGUN = tuple(Column(part.name, "BIGINT", f"{part.sql} of fact_session") for part in SESSION_PARTS)
+AGG_BEGUN = Table(
+    "agg_begun",
+    "fact_session summed per quarter of an hour in which sessions began",
+    ("org_id", "slot_at"),
+    (*_columns(_ORG, ("slot_at", "TIMESTAMP", "start of the 15 minutes, UTC")), *_BEGUN),
+)
+AGG_BEGUN_DAY = Table(
+    "agg_begun_day",
+    "fact_session summed per day on which sessions began and the values of one dimension: each session is in once per dimension",
+    ("org_id", "day", "dimension", "value"),
+    (*AGG_DAY.columns[:4], *_BEGUN),
 )
 DIM_ORGANIZATION = Table(
     "dim_organization",
@@ -382,6 +396,8 @@ TABLES = (
     AGG_USAGE,
     AGG_SLOT,
     AGG_DAY,
+    AGG_BEGUN,
+    AGG_BEGUN_DAY,
     DIM_ORGANIZATION,
     DIM_MODEL,
     DIM_DISCOUNT,
