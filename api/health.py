@@ -17,10 +17,9 @@ from projections.installation import DATABASE_AWAY, ConsolidationVitals, Vitals,
 from schemas.health import Component, Health, Live
 
 CHECK_S = 2.0
-RELAY_LAG_MAX = 10_000  # events; more than this is named in the health answer
-PROJECTION_LAG_MAX = 10_000
+LAG_MAX = 10_000  # events; a reader of the log that is further behind is named in the health answer
+WAITED_S_MAX = 60.0  # and so is one that leaves an event for longer than this: it hangs, or nobody runs it
 SEAL_LATE_S = 300.0  # the oldest event without a checkpoint may be this old
-REACTOR_LAG_MAX = 10_000
 REACTION_AGE_S_MAX = 3600.0  # an effect that has waited longer is named
 _RANK = {"ok": 0, "degraded": 1, "down": 2}
 PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,10 +46,10 @@ def components(services: Services, seen: Vitals | None) -> dict[str, Component]:
         found["database"] = Component(status="down", message="Postgres does not answer")
         return found
     found["database"] = Component(status="ok", details={"head": seen.head})
-    behind = seen.relay_lag > RELAY_LAG_MAX
+    behind = _behind(seen.relay_lag, seen.relay_waited_s)
     found["relay"] = Component(
         status="degraded" if behind else "ok",
-        message="the relay is behind or not running" if behind else "",
+        message=behind,
         details={"lag": seen.relay_lag, "position": seen.relay_position},
     )
     late = seen.unsealed_s > SEAL_LATE_S
@@ -73,12 +72,19 @@ def components(services: Services, seen: Vitals | None) -> dict[str, Component]:
         if one.status == "failed":
             details["failed_position"] = one.failed_position
             status, message = "degraded", "stopped at an event it cannot apply; see `crewkit projections status`"
-        elif one.lag > PROJECTION_LAG_MAX:
-            status, message = "degraded", "behind, or its projector is not running"
+        elif behind := _behind(one.lag, one.waited_s):
+            status, message = "degraded", behind
         found[f"projection.{one.projection}"] = Component(status=status, message=message, details=details)
     if not active:
         found["projections"] = Component(status="degraded", message="no projector has run yet")
     return found
+
+
+def _behind(lag: int, waited_s: float) -> str:
+    """What to say of a reader of the log that is behind; empty: it keeps up."""
+    if lag <= LAG_MAX and waited_s <= WAITED_S_MAX:
+        return ""
+    return f"behind: its oldest event waits for {waited_s:.0f} s; is it running?"
 
 
 def _reactor(seen: Vitals) -> Component:
@@ -93,8 +99,8 @@ def _reactor(seen: Vitals) -> Component:
     message = ""
     if dead:
         message = f"given up: {counted(dead, 'effect')}; see `crewkit reactions list --state dead`"
-    elif seen.reactor_lag > REACTOR_LAG_MAX:
-        message = "the reactor is behind or not running"
+    elif behind := _behind(seen.reactor_lag, seen.reactor_waited_s):
+        message = behind
     elif any(one.oldest_s > REACTION_AGE_S_MAX for one in waiting):
         message = "effects have waited for more than an hour; see `crewkit reactions list --state waiting`"
     return Component(status="degraded" if message else "ok", message=message, details=details)
@@ -145,6 +151,8 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
         return registry
     Gauge("crewkit_store_head", "Position of the newest event", registry=registry).set(seen.head)
     Gauge("crewkit_relay_lag_events", "Events stored and not yet published", registry=registry).set(seen.relay_lag)
+    relay_waited = Gauge("crewkit_relay_lag_seconds", "Age of the oldest of them; 0: none", registry=registry)
+    relay_waited.set(seen.relay_waited_s)
     sealed = Gauge(
         "crewkit_sealed_position", "Position of the newest event that a checkpoint covers", registry=registry
     )
@@ -156,6 +164,8 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
     waiting.set(seen.unsealed_s)
     _consolidation_metrics(registry, seen.consolidation)
     Gauge("crewkit_reactor_lag_events", "Events the reactor has not looked at", registry=registry).set(seen.reactor_lag)
+    reactor_waited = Gauge("crewkit_reactor_lag_seconds", "Age of the oldest of them; 0: none", registry=registry)
+    reactor_waited.set(seen.reactor_waited_s)
     kinds = ("kind", "state")
     reactions = Gauge("crewkit_reactions", "Effects of events that wait or were given up", kinds, registry=registry)
     oldest = Gauge("crewkit_reactions_oldest_seconds", "Age of the oldest of them", kinds, registry=registry)
@@ -166,6 +176,12 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
     names = ("projection", "generation")
     lag = Gauge("crewkit_projection_lag_events", "Events a projection is behind the head", names, registry=registry)
     position = Gauge("crewkit_projection_position", "Position a projection has reached", names, registry=registry)
+    waited = Gauge(
+        "crewkit_projection_lag_seconds",
+        "Age of the oldest event that a projection has not folded; 0: none",
+        names,
+        registry=registry,
+    )
     running = Gauge(
         "crewkit_projection_state",
         "1 for the state a projection's generation is in",
@@ -177,8 +193,10 @@ def table_metrics(seen: Vitals | None) -> CollectorRegistry:
     )
     for one in seen.projections:
         labels = (one.projection, str(one.generation))
-        lag.labels(*labels).set(one.lag)
-        position.labels(*labels).set(one.position)
+        if one.status != "retired":  # nobody moves those any more: their lag would grow for ever
+            lag.labels(*labels).set(one.lag)
+            waited.labels(*labels).set(one.waited_s)
+            position.labels(*labels).set(one.position)
         running.labels(*labels, one.status).set(1)
         skipped.labels(*labels).set(one.skipped)
     return registry

@@ -9,7 +9,10 @@ DATABASE_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.Interface
 
 
 class ProjectionVitals(msgspec.Struct, frozen=True, kw_only=True):
-    """One generation of one projection.  `lag` is events behind the head; `status` running or failed."""
+    """One generation of one projection.  `lag` is events behind the head; `status` running, filling, failed or retired.
+
+    `waited_s` is the age of the oldest event it has not folded, in seconds; 0: none.
+    """
 
     projection: str
     generation: int
@@ -19,6 +22,7 @@ class ProjectionVitals(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     failed_position: int | None
     skipped: int
+    waited_s: float = 0.0
 
 
 class ConsolidationVitals(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +65,8 @@ class AnalyticsVitals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Vitals(msgspec.Struct, frozen=True, kw_only=True):
-    """`relay_lag` is events that are stored but not yet published, `reactor_lag` those the reactor has not looked at.
+    """`relay_lag` is events that are stored but not yet published, `reactor_lag` those the reactor has not looked at;
+    `…_waited_s` is the age of the oldest of them in seconds.
 
     `sealed_number` and `sealed_position` are those of the last checkpoint; `unsealed_s` is how long the oldest event that no
     checkpoint covers has waited, in seconds.
@@ -71,6 +76,8 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     relay_position: int
     relay_lag: int
     projections: list[ProjectionVitals]
+    relay_waited_s: float = 0.0
+    reactor_waited_s: float = 0.0
     sealed_number: int = 0
     sealed_position: int = 0
     unsealed_s: float = 0.0
@@ -98,6 +105,7 @@ SELECT replica, position, lag, rows, file_bytes, written, rebuilds, asked, faile
        extract(epoch FROM clock_timestamp() - updated_at)::float8 AS heard_s
   FROM crewkit.analytics_replica ORDER BY replica
 """
+_WAITED = "SELECT position, seconds FROM crewkit.waited_s($1)"
 _CONSOLIDATION = "SELECT objects, items, bytes, failures, backlog FROM crewkit.consolidation_total"
 
 
@@ -117,6 +125,10 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         relay = await connection.fetchval("SELECT max(position) FROM crewkit.relay", timeout=timeout_s)
         sealed = await connection.fetchrow(_SEALED, timeout=timeout_s)
         head = await connection.fetchval("SELECT crewkit.head()", timeout=timeout_s)
+        readers = {position or 0 for position in (relay, reactor, *(row["position"] for row in rows))}
+        late = [position + 1 for position in readers if position < head]
+        ages = await connection.fetch(_WAITED, late, timeout=timeout_s) if late else []
+        waited: dict[int, float] = {row["position"]: row["seconds"] for row in ages}
         replicas = await connection.fetch(_ANALYTICS, timeout=timeout_s)
         told = await connection.fetchval("SELECT to_regclass('crewkit.consolidation_total')", timeout=timeout_s)
         kept = await connection.fetchrow(_CONSOLIDATION, timeout=timeout_s) if told is not None else None
@@ -130,6 +142,7 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
             status=row["status"],
             failed_position=row["failed_position"],
             skipped=row["skipped"],
+            waited_s=waited.get(row["position"] + 1, 0.0),
         )
         for row in rows
     ]
@@ -138,6 +151,8 @@ async def vitals(pool: asyncpg.Pool[asyncpg.Record], timeout_s: float) -> Vitals
         relay_position=relay or 0,
         relay_lag=max(0, head - (relay or 0)),
         projections=projections,
+        relay_waited_s=waited.get((relay or 0) + 1, 0.0),
+        reactor_waited_s=waited.get((reactor or 0) + 1, 0.0),
         sealed_number=sealed["number"] if sealed else 0,
         sealed_position=sealed["size"] if sealed else 0,
         unsealed_s=sealed["waiting"] if sealed else 0.0,
