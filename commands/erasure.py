@@ -30,7 +30,7 @@ Tell = Callable[[UUID, UUID], Awaitable[None]]
 
 
 async def nobody(_: UUID, __: UUID) -> None:
-    """Nobody to tell: other processes forget a destroyed key by themselves, within `eventstore.sealing.CACHE_S`."""
+    """Nobody to tell: other processes forget a destroyed key by themselves, within `eventstore.sealing.RECHECK_S`."""
 
 
 class Eraser(msgspec.Struct, frozen=True):

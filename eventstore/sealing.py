@@ -29,7 +29,9 @@ from eventstore.sql import load
 KEY_BYTES = 32
 NONCE_BYTES = 12
 NONCES_FETCHED = 256  # at a time
-CACHE_S = 60.0  # how long another process may go on opening boxes after a key was destroyed
+CACHE_S = 60.0  # how long a key is kept at hand
+RECHECK_S = 1.0  # how often a process that opens or seals asks which keys were destroyed, so that it drops its copies
+RECHECK_WINDOW_S = 2 * CACHE_S  # longer than any copy is kept, so that a slow commit is not overlooked
 CACHE_KEYS_MAX = 10_000
 PREFIX = "sealed:1:"
 DARK_PREFIX = "sealed:0:"
@@ -141,13 +143,17 @@ _nonces = _nonce_source()
 
 
 class KeyRing(ABC):
-    """Seals and opens with keys it holds for at most `CACHE_S` seconds.  Keys are fetched first, crypto is synchronous."""
+    """Seals and opens with keys it holds for at most `CACHE_S` seconds.  Keys are fetched first, crypto is synchronous.
+
+    A key that another process destroyed is dropped by the first fetch `RECHECK_S` later: no message has to arrive for that.
+    """
 
     def __init__(self, master: bytes, clock: Callable[[], float] = time.monotonic) -> None:
         if len(master) != KEY_BYTES:
             raise ValueError(f"the master key must have {KEY_BYTES} bytes")
         self._master = AESGCM(master)
         self._clock = clock
+        self._rechecked_at = clock()
         # By the integers of organization and subject: hashing a UUID object costs more than sealing a name.
         self._keys: dict[tuple[int, int], _Key] = {}
 
@@ -193,17 +199,19 @@ class KeyRing(ABC):
 
     async def prepare(self, org_id: UUID, subjects: Iterable[UUID]) -> None:
         """Have the keys of `subjects` at hand, making those that never existed."""
+        await self._recheck()
         if wanted := self._unknown(org_id, subjects):
             fresh = {subject: self._wrap(org_id, subject, os.urandom(KEY_BYTES)) for subject in wanted}
             self._remember(org_id, await self._fetch_or_create(org_id, fresh), wanted)
 
     async def load(self, org_id: UUID, subjects: Iterable[UUID]) -> None:
         """Have the existing keys of `subjects` at hand; a key that never existed counts as destroyed."""
+        await self._recheck()
         if wanted := self._unknown(org_id, subjects):
             self._remember(org_id, await self._fetch(org_id, wanted), wanted)
 
     async def destroy(self, org_id: UUID, subject: UUID) -> None:
-        """Destroy the key for ever, also one that was never made.  Other processes forget it within `CACHE_S`."""
+        """Destroy the key for ever, also one that was never made.  Other processes drop it within `RECHECK_S`."""
         await self._destroy(org_id, subject)
         self._keys[org_id.int, subject.int] = _Key(org_id, subject, None, self._clock() + CACHE_S)
 
@@ -212,11 +220,30 @@ class KeyRing(ABC):
         self._keys.pop((org_id.int, subject.int), None)
 
     async def destroy_all(self, org_id: UUID) -> int:
-        """Destroy every key an organization has, for ever; how many.  Other processes forget them within `CACHE_S`."""
+        """Destroy every key an organization has, for ever; how many.  Other processes drop them within `RECHECK_S`."""
         gone = await self._destroy_all(org_id)
         for place in [place for place in self._keys if place[0] == org_id.int]:
             del self._keys[place]
         return gone
+
+    async def _recheck(self) -> None:
+        now, before = self._clock(), self._rechecked_at
+        if not self._keys or now - before < RECHECK_S:
+            return
+        self._rechecked_at = now  # those who come meanwhile need not ask as well
+        try:
+            gone = await self._fetch_destroyed()
+        except BaseException:
+            self._rechecked_at = before
+            raise
+        if len(gone) > CACHE_KEYS_MAX:  # an organization was ended: not all of them were told
+            self._keys.clear()
+        for org_id, subject in gone:
+            self.forget(org_id, subject)
+
+    @abstractmethod
+    async def _fetch_destroyed(self) -> list[tuple[UUID, UUID]]:
+        """Organization and subject of keys destroyed in the last `RECHECK_WINDOW_S`; more than `CACHE_KEYS_MAX`: not all."""
 
     @abstractmethod
     async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
@@ -276,6 +303,9 @@ class MemoryKeyRing(KeyRing):
         super().__init__(master or os.urandom(KEY_BYTES), clock)
         self.wrapped: dict[tuple[UUID, UUID], bytes | None] = {}
 
+    async def _fetch_destroyed(self) -> list[tuple[UUID, UUID]]:
+        return [place for place, raw in self.wrapped.items() if raw is None]
+
     async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
         return {s: self.wrapped[org_id, s] for s in subjects if (org_id, s) in self.wrapped}
 
@@ -297,6 +327,11 @@ class PostgresKeyRing(KeyRing):
     def __init__(self, pool: Pool, master: bytes, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(master, clock)
         self._pool = pool
+
+    async def _fetch_destroyed(self) -> list[tuple[UUID, UUID]]:
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(load("select_destroyed_keys"), RECHECK_WINDOW_S, CACHE_KEYS_MAX + 1)
+        return [(row["org_id"], row["subject"]) for row in rows]
 
     async def _fetch(self, org_id: UUID, subjects: Sequence[UUID]) -> dict[UUID, bytes | None]:
         async with tenant(self._pool, org_id) as connection:

@@ -415,3 +415,26 @@ async def test_another_process_forgets_the_key_at_once_when_it_is_told(
             return CANARY not in (await other.get(path, headers=house.ours.headers())).text.lower()
 
         await until(shut)
+
+
+@pytest.mark.integration
+async def test_another_process_that_no_message_reaches_asks_by_itself(settings: Settings, house: House) -> None:
+    """No NATS: the second process holds the key, and drops it as soon as it opens something again."""
+    alone = msgspec.structs.replace(settings, nats_url=None)
+    async with (
+        serving(create_app(alone)) as first,
+        serving(create_app(alone)) as second,
+        httpx.AsyncClient(base_url=first.url, timeout=30) as http,
+        httpx.AsyncClient(base_url=second.url, timeout=30) as other,
+    ):
+        await tell(http, house)
+        await house.project()
+        ada = await ada_of(other, house)
+        path = f"{house.ours.base}/events?type=hook.recorded.v1"
+        assert CANARY in (await other.get(path, headers=house.ours.headers())).text.lower()
+        await erase(http, house, ada)
+
+        async def shut() -> bool:
+            return CANARY not in (await other.get(path, headers=house.ours.headers())).text.lower()
+
+        await until(shut)

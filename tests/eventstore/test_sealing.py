@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.kernel import Sealed
-from eventstore.database import API_ROLE
+from eventstore.database import API_ROLE, WORKER_ROLE
 from eventstore.sealing import (
     CACHE_S,
     DARK_PREFIX,
     PREFIX,
+    RECHECK_S,
     KeyNotReadyError,
     MemoryKeyRing,
     PostgresKeyRing,
@@ -113,6 +114,38 @@ async def test_keys_are_forgotten_within_the_time_limit() -> None:
     assert await ring.open_many(ORG, [(TYPE, box)]) == [None]
 
 
+async def test_a_key_that_another_process_destroyed_is_dropped_by_the_next_fetch() -> None:
+    clock = Clock()
+    ring = await ring_with(ADA, BOB, clock=clock)
+    boxes = [(TYPE, unboxed(ring.seal(ORG, TYPE, Sealed(who, "words")))) for who in (ADA, BOB)]
+    ring.wrapped[ORG, ADA] = None
+    clock.now = RECHECK_S
+    assert await ring.open_many(ORG, boxes) == [None, "words"]
+    ring.wrapped[ORG, BOB] = None
+    clock.now = 2 * RECHECK_S
+    await ring.prepare(ORG, [BOB])
+    assert ring.seal(ORG, TYPE, Sealed(BOB, "later words")).startswith(DARK_PREFIX), "they are not even kept"
+
+
+async def test_asking_which_keys_were_destroyed_is_repeated_until_it_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    ring = await ring_with(ADA, clock=clock)
+    box = unboxed(ring.seal(ORG, TYPE, Sealed(ADA, "Ada")))
+    ring.wrapped[ORG, ADA] = None
+    clock.now = RECHECK_S
+
+    async def away() -> list[tuple[UUID, UUID]]:
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ring, "_fetch_destroyed", away)
+        with pytest.raises(ConnectionError):
+            await ring.open_many(ORG, [(TYPE, box)])
+    assert await ring.open_many(ORG, [(TYPE, box)]) == [None]
+
+
 async def test_a_key_cannot_run_out_between_prepare_and_seal() -> None:
     clock = Clock()
     ring = await ring_with(ADA, clock=clock)
@@ -153,6 +186,31 @@ async def test_two_processes_agree_on_one_key(postgres_url: str) -> None:
         await asyncio.gather(*(ring.prepare(ORG, [person, ADA]) for ring in rings))
         box = unboxed(rings[0].seal(ORG, TYPE, Sealed(person, "Ada")))
         assert [ring.open(ORG, TYPE, box) for ring in rings] == ["Ada"] * 6
+
+
+async def test_keys_destroyed_in_postgres_are_dropped_by_every_process_that_asks(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key, then a whole organization's: of that many, not all are named, so everything is dropped."""
+    people, clock = [uuid4() for _ in range(5)], Clock()
+    async with pooled(postgres_url, API_ROLE) as pool, pooled(postgres_url, WORKER_ROLE) as workers:
+        eraser, reader = PostgresKeyRing(pool, b"m" * 32), PostgresKeyRing(workers, b"m" * 32, clock)
+        for org_id in (ORG, OTHER_ORG):
+            await eraser.prepare(org_id, people)
+        mine, others = (
+            [(TYPE, unboxed(eraser.seal(org_id, TYPE, Sealed(who, "words")))) for who in people]
+            for org_id in (ORG, OTHER_ORG)
+        )
+        assert await reader.open_many(ORG, mine) == ["words"] * 5
+        assert await reader.open_many(OTHER_ORG, others) == ["words"] * 5
+        await eraser.destroy(ORG, people[0])
+        clock.now += RECHECK_S
+        assert await reader.open_many(ORG, mine) == [None, *["words"] * 4]
+        monkeypatch.setattr("eventstore.sealing.CACHE_KEYS_MAX", 2)
+        assert await eraser.destroy_all(ORG) == 4
+        clock.now += RECHECK_S
+        assert await reader.open_many(ORG, mine) == [None] * 5
+        assert await reader.open_many(OTHER_ORG, others) == ["words"] * 5
 
 
 async def test_destruction_in_postgres_leaves_an_empty_row_for_ever(postgres_url: str) -> None:
