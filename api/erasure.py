@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -46,7 +47,7 @@ def eraser_of(request: Request[Any, Any, Any]) -> Eraser:
     return Eraser(services.store, services.pool, services.keyring, services.signer, services.bus.shredded)
 
 
-def certificate_view(found: ErasureCertified, base: str) -> CertificateView:
+def certificate_view(found: ErasureCertified, links: dict[str, str]) -> CertificateView:
     """A certificate as it is shown."""
     return CertificateView(
         erasure_id=found.erasure_id,
@@ -67,8 +68,58 @@ def certificate_view(found: ErasureCertified, base: str) -> CertificateView:
         ],
         note=found.note,
         public_key=found.public_key,
-        links=_links(found.erasure_id, base),
+        links=links,
     )
+
+
+async def certificate_views(
+    request: Request[Any, Any, Any], org_id: UUID, links: Callable[[UUID], dict[str, str]]
+) -> list[ErasureView]:
+    """The organization's erasures, newest first."""
+    await wait_until_fresh(request, erasure.PROJECTION.name)
+    return [
+        ErasureView(
+            erasure_id=row.erasure_id,
+            status="requested" if row.certified_at is None else "certified",
+            subjects=row.subjects,
+            reason=row.reason,
+            requested_by=row.requested_by,
+            requested_at=row.requested_at,
+            certified_at=row.certified_at,
+            links=links(row.erasure_id),
+        )
+        for row in await erasure.erasures(services_of(request).pool, org_id)
+    ]
+
+
+async def certificate_of(
+    request: Request[Any, Any, Any], org_id: UUID, erasure_id: UUID, links: dict[str, str]
+) -> CertificateView:
+    """One erasure of the organization, straight from the event store.
+
+    Raises:
+        ApiError: 404.
+    """
+    store = services_of(request).store
+    state, _, _ = await load(store, org_id, erasure_stream(erasure_id), decide.evolve, decide.UNASKED)
+    match state:
+        case Done(certificate=found):
+            return certificate_view(found, links)
+        case Wanted(request=asked):
+            return CertificateView(
+                erasure_id=erasure_id,
+                status="requested",
+                reason=asked.reason,
+                requested_by=asked.requested_by,
+                requested_at=asked.requested_at,
+                certified_at=None,
+                subjects=[],
+                note=None,
+                public_key=None,
+                links=links,
+            )
+        case _:
+            raise not_found("certificate")
 
 
 def _links(erasure_id: UUID, base: str) -> dict[str, str]:
@@ -133,7 +184,8 @@ async def erase(
         eraser_of(request), principal_of(request), person_id, reason=body.reason, confirm=body.confirm
     )
     return json_answer(
-        certificate_view(found, base_path(request)), position=max(one.position for one in found.subjects)
+        certificate_view(found, _links(found.erasure_id, base_path(request))),
+        position=max(one.position for one in found.subjects),
     )
 
 
@@ -144,21 +196,7 @@ async def certificates(
 ) -> Response[ErasurePage]:
     """Newest first."""
     base = base_path(request)
-    await wait_until_fresh(request, erasure.PROJECTION.name)
-    rows = await erasure.erasures(services_of(request).pool, principal_of(request).org_id)
-    items = [
-        ErasureView(
-            erasure_id=row.erasure_id,
-            status="requested" if row.certified_at is None else "certified",
-            subjects=row.subjects,
-            reason=row.reason,
-            requested_by=row.requested_by,
-            requested_at=row.requested_at,
-            certified_at=row.certified_at,
-            links=_links(row.erasure_id, base),
-        )
-        for row in rows
-    ]
+    items = await certificate_views(request, principal_of(request).org_id, lambda erasure_id: _links(erasure_id, base))
     return json_answer(ErasurePage(items=items, links={"self": f"{base}/audit/certificates"}))
 
 
@@ -169,30 +207,8 @@ async def certificate(
     erasure_id: FromPath[UUID],
 ) -> Response[CertificateView]:
     """Straight from the event store.  `status` is `requested` while keys are still being destroyed."""
-    base, org_id = base_path(request), principal_of(request).org_id
-    state, _, _ = await load(
-        services_of(request).store, org_id, erasure_stream(erasure_id), decide.evolve, decide.UNASKED
-    )
-    match state:
-        case Done(certificate=found):
-            return json_answer(certificate_view(found, base))
-        case Wanted(request=asked):
-            return json_answer(
-                CertificateView(
-                    erasure_id=erasure_id,
-                    status="requested",
-                    reason=asked.reason,
-                    requested_by=asked.requested_by,
-                    requested_at=asked.requested_at,
-                    certified_at=None,
-                    subjects=[],
-                    note=None,
-                    public_key=None,
-                    links=_links(erasure_id, base),
-                )
-            )
-        case _:
-            raise not_found("certificate")
+    links = _links(erasure_id, base_path(request))
+    return json_answer(await certificate_of(request, principal_of(request).org_id, erasure_id, links))
 
 
 ROUTER = Router("/", route_handlers=[people, erase, certificates, certificate], tags=["people"])

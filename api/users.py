@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -23,11 +25,13 @@ from commands.erasure import erase_user
 from commands.members import remove_member
 from commands.sessions.facts import person_id_of
 from commands.users import accounts
-from domain.kernel import PLATFORM, tag_of
+from domain.erasure.events import ErasureCertified
+from domain.kernel import PLATFORM, NotFoundError, tag_of
 from domain.users.events import UserLoggedIn, UserLoginFailed, UserRegistered
 from eventstore.erasure import organizations_that_know
 from eventstore.sealing import unboxed
 from projections import members
+from projections.members.queries import Membership
 from projections.users import PROJECTION, queries
 from projections.users.tables import LoginRow, UserRow
 from schemas.erasure import CertificateView
@@ -155,28 +159,44 @@ async def close(request: Request[Any, Any, Any]) -> Response[CertificateView]:
 
     Refused while an organization has no other owner.  The answer is the certificate: nobody can sign in to ask for it later.
     """
-    services, principal = services_of(request), principal_of(request)
-    user_id = user_id_of(principal)
+    principal = principal_of(request)
+
+    def as_member(membership: Membership) -> Principal:
+        return msgspec.structs.replace(principal, org_id=membership.org_id, permission=membership.permission)
+
+    certificate = await close_and_erase(request, user_id_of(principal), as_member, reason="subject_request")
+    services = services_of(request)
+    position = max(one.position for one in certificate.subjects)
+    services.people.end(claims_of(request).family_id)
+    await services.settle_users(position)
+    view = certificate_view(certificate, {})
+    return json_answer(view, position=position, headers={"Cache-Control": "no-store"})
+
+
+async def close_and_erase(
+    request: Request[Any, Any, Any], user_id: UUID, acting: Callable[[Membership], Principal], *, reason: str
+) -> ErasureCertified:
+    """End every membership, close the account and erase its user everywhere; `acting` is who does it in an organization.
+
+    Raises:
+        DomainError: an organization would be left without an owner, or refuses the actor.
+    """
+    services = services_of(request)
     emails, ever = await traces_of(request, user_id)
     found = await members.organizations_of(services.pool, user_id)
     # Organizations one owns first: only they can refuse.
     for membership in sorted(found, key=lambda one: one.permission != "owner"):
-        there = msgspec.structs.replace(principal, org_id=membership.org_id, permission=membership.permission)
-        await remove_member(services.store, there, user_id)
-    certificate = await erase_user(
+        with suppress(NotFoundError):  # the read model has not heard yet: an attempt before this one got so far
+            await remove_member(services.store, acting(membership), user_id)
+    return await erase_user(
         eraser_of(request),
         user_id,
         emails=emails,
         organizations=ever,
         secret=services.person_secret,
-        reason="subject_request",
-        meta=principal.meta(),
+        reason=reason,
+        meta=principal_of(request).meta(),
     )
-    position = max(one.position for one in certificate.subjects)
-    services.people.end(claims_of(request).family_id)
-    await services.settle_users(position)
-    view = msgspec.structs.replace(certificate_view(certificate, A), links={})
-    return json_answer(view, position=position, headers={"Cache-Control": "no-store"})
 
 
 async def traces_of(request: Request[Any, Any, Any], user_id: UUID) -> tuple[list[str], list[UUID]]:

@@ -10,9 +10,10 @@ from uuid import UUID
 import msgspec
 
 from commands import tenants
-from commands.bus import Principal, transact
+from commands.bus import Principal, load, transact
 from domain.admin.decide import admin_stream, checked_reason
 from domain.admin.events import AdminAccessed, AdminActed
+from domain.erasure.decide import NotConfirmedError, check_reason
 from domain.kernel import PLATFORM, Event, NotFoundError, Sealed
 from domain.organizations.manage import check_confirmed
 from domain.users import administer
@@ -139,6 +140,23 @@ async def enable_user(store: EventStore, principal: Principal, user_id: UUID) ->
     """
     by, at = staff_of(principal), datetime.now(UTC)
     return await _on_user(store, principal, user_id, lambda state: administer.enable(state, by=by, at=at))
+
+
+async def check_erasable(
+    store: EventStore, principal: Principal, user_id: UUID, *, ground: str, confirm: str | None
+) -> None:
+    """Whether the principal may close somebody's account and erase them on that ground; changes nothing.
+
+    Raises:
+        NotConfirmedError: `confirm` is not the user's id.
+        ErasureRefusedError: the ground is none of `domain.erasure.decide.REASONS`.
+        DomainError: see `domain.users.administer.check_erasable`.
+    """
+    if confirm != str(user_id):
+        raise NotConfirmedError("this cannot be undone: confirm must repeat the id of the user", field="confirm")
+    check_reason(ground, "ground")
+    state, _, _ = await load(store, PLATFORM, user_stream(user_id), evolve, NOBODY)
+    administer.check_erasable(state, by=staff_of(principal))
 
 
 async def _on_user(

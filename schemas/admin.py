@@ -21,6 +21,16 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     reason: str | None = None
 
 
+class Erase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """`ground` is the fixed phrase that the certificate tells, `reason` the staff's own words (or `X-Reason`); `confirm` repeats
+    the id of the user, because an erasure cannot be undone.
+    """
+
+    ground: str
+    confirm: str | None = None
+    reason: str | None = None
+
+
 class UserPatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What to change.  `platform_role` (`org_user`, `crewkit_staff`, `crewkit_owner`) is changed by a `crewkit_owner` only."""
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from litestar import Router
 
-from api.admin import history, organizations, projects, stats, users
+from api.admin import certificates, history, organizations, projects, stats, users
 
 ROUTER = Router(
     "/",
-    route_handlers=[*users.HANDLERS, *organizations.HANDLERS, *projects.HANDLERS, *history.HANDLERS, *stats.HANDLERS],
+    route_handlers=[
+        *users.HANDLERS,
+        *organizations.HANDLERS,
+        *projects.HANDLERS,
+        *certificates.HANDLERS,
+        *history.HANDLERS,
+        *stats.HANDLERS,
+    ],
     tags=["admin"],
 )

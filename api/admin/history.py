@@ -26,7 +26,7 @@ Organization = Annotated[
 Kind = Annotated[str | None, QueryParameter(max_length=100, description="for example `Session`")]
 
 
-async def _chosen(request: AnyRequest, name: str | None) -> tuple[RegisterRow | None, UUID, str]:
+async def chosen(request: AnyRequest, name: str | None) -> tuple[RegisterRow | None, UUID, str]:
     """The organization that is asked for, its id, and what links have to repeat."""
     if name is None:
         return None, PLATFORM, ""
@@ -52,7 +52,7 @@ async def list_events(
 ) -> Response[HistoryPage]:
     """As stored, sealed values closed.  Another's events need a reason; its auditor sees who looked and why."""
     services = services_of(request)
-    row, org_id, tail = await _chosen(request, organization)
+    row, org_id, tail = await chosen(request, organization)
     query = Query(
         stream=parse_stream(stream),
         type=type_,
@@ -81,7 +81,7 @@ async def one_event(
 ) -> Response[HistoryEvent]:
     """As in the list."""
     services = services_of(request)
-    row, org_id, tail = await _chosen(request, organization)
+    row, org_id, tail = await chosen(request, organization)
     await noted(request, "event.show", organization=row, target=f"Event:{event_id}")
     found = await history.event(services.store, services.keyring, org_id, event_id, base=BASE, reveal=False, tail=tail)
     if found is None:
@@ -107,7 +107,7 @@ async def list_audit(
 ) -> Response[AuditPage]:
     """Sealed values are opened, so a reason is always needed; those concerned see who looked and why."""
     services = services_of(request)
-    row, org_id, tail = await _chosen(request, organization)
+    row, org_id, tail = await chosen(request, organization)
     query = Query(
         stream=parse_stream(resource),
         actor=actor,
@@ -142,7 +142,7 @@ async def one_audit(
 ) -> Response[AuditEntry]:
     """As in the list."""
     services = services_of(request)
-    row, org_id, tail = await _chosen(request, organization)
+    row, org_id, tail = await chosen(request, organization)
     await noted(request, "audit_log.show", organization=row, target=f"Event:{event_id}", needed=True)
     found = await history.audit_one(services.store, services.keyring, org_id, event_id, base=BASE, tail=tail)
     if found is None:

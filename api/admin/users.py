@@ -9,16 +9,20 @@ import msgspec
 from litestar import Response, get, patch, post
 from litestar.params import FromPath, QueryParameter
 
+from api.admin.certificates import links_of
 from api.admin.notes import BASE, AnyRequest, noted, noted_deed, optional_body, reasoned
 from api.answers import POSITION, json_answer
 from api.auth import principal_of
 from api.bodies import read_json
+from api.erasure import certificate_view
 from api.errors import not_found
 from api.fresh import wait_until_fresh
 from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, SortBy, page_links, paging_of
 from api.services import services_of
+from api.users import close_and_erase
 from commands import admin as commands
 from commands.sessions.facts import person_id_of
+from domain.erasure.decide import erasure_id_of
 from domain.kernel import PLATFORM
 from domain.users.decide import clean_email
 from eventstore.port import Outcome
@@ -27,7 +31,8 @@ from projections.admin.accounts import Account
 from projections.freshness import wait_for
 from projections.members import organizations_of
 from projections.users import PROJECTION
-from schemas.admin import AdminUserPage, AdminUserView, MembershipView, Reason, UserPatch
+from schemas.admin import AdminUserPage, AdminUserView, Erase, MembershipView, Reason, UserPatch
+from schemas.erasure import CertificateView
 
 SortDir = Annotated[str, QueryParameter(pattern="^(asc|desc)$", description="`asc` or `desc`")]
 Status = Annotated[str | None, QueryParameter(pattern="^(active|disabled|deleted)$")]
@@ -35,12 +40,14 @@ Role = Annotated[str | None, QueryParameter(pattern="^(org_user|crewkit_staff|cr
 Email = Annotated[str | None, QueryParameter(max_length=254, description="the whole address")]
 
 _patch = msgspec.json.Decoder(UserPatch)
+_erase = msgspec.json.Decoder(Erase)
 _reason = msgspec.json.Decoder(Reason)
 
 
 def _view(found: Account, memberships: list[MembershipView] | None = None) -> AdminUserView:
     row = found.row
     path = f"{BASE}/users/{row.user_id}"
+    certificate = links_of(erasure_id_of(PLATFORM, row.user_id))
     return AdminUserView(
         user_id=row.user_id,
         email=found.email,
@@ -59,7 +66,9 @@ def _view(found: Account, memberships: list[MembershipView] | None = None) -> Ad
             "self": path,
             "disable": f"{path}/disable",
             "enable": f"{path}/enable",
+            "erase": f"{path}/erase",
             "history": f"{BASE}/events?stream=User:{row.user_id}",
+            **({"certificate": certificate["self"]} if row.status == "deleted" else {}),
         },
     )
 
@@ -158,6 +167,29 @@ async def enable_user(request: AnyRequest, user_id: FromPath[UUID]) -> Response[
     return await _done(request, user_id, outcome)
 
 
+@post(
+    f"{BASE}/users/{{user_id:uuid}}/erase",
+    status_code=200,
+    summary="Close an account and erase its user",
+    operation_class=reasoned(Erase, required=True),
+)
+async def erase_account(request: AnyRequest, user_id: FromPath[UUID]) -> Response[CertificateView]:
+    """For ever, as if they had closed it themselves: for those who ask for it and cannot sign in.
+
+    Refused while an organization has no other owner.  Asking again answers the same certificate.
+    """
+    body = await read_json(request, _erase)
+    services, principal = services_of(request), principal_of(request)
+    await noted_deed(request, "user.erase", body.reason, target=f"User:{user_id}")
+    await commands.check_erasable(services.store, principal, user_id, ground=body.ground, confirm=body.confirm)
+    found = await close_and_erase(
+        request, user_id, lambda membership: commands.acting_in(principal, membership.org_id), reason=body.ground
+    )
+    position = max(one.position for one in found.subjects)
+    await services.settle_users(position)
+    return json_answer(certificate_view(found, links_of(found.erasure_id)), position=position)
+
+
 async def _done(request: AnyRequest, user_id: UUID, outcome: Outcome | None) -> Response[AdminUserView]:
     """The account as it is now, once the guard's read model has caught up (or the wait is over)."""
     services = services_of(request)
@@ -169,4 +201,4 @@ async def _done(request: AnyRequest, user_id: UUID, outcome: Outcome | None) -> 
     return json_answer(await _shown(request, user_id), headers=headers)
 
 
-HANDLERS = [list_users, show_user, update_user, disable_user, enable_user]
+HANDLERS = [list_users, show_user, update_user, disable_user, enable_user, erase_account]

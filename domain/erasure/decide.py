@@ -71,6 +71,16 @@ def evolve(state: ErasureState, event: Event) -> ErasureState:
             return state
 
 
+def check_reason(reason: str, field: str = "reason") -> None:
+    """Whether a certificate may tell that reason; `field` is where it was given.
+
+    Raises:
+        ErasureRefusedError: it is none of `REASONS`.
+    """
+    if reason not in REASONS:
+        raise ErasureRefusedError(f"{field} must be one of {', '.join(REASONS)}", field=field)
+
+
 def request(
     state: ErasureState,
     *,
@@ -87,8 +97,7 @@ def request(
     """
     if not isinstance(state, Unasked):
         return []
-    if reason not in REASONS:
-        raise ErasureRefusedError(f"reason must be one of {', '.join(REASONS)}", field="reason")
+    check_reason(reason)
     wanted = sorted(set(subjects))
     if not 0 < len(wanted) <= SUBJECTS_MAX:
         raise ErasureRefusedError(f"an erasure has 1 to {SUBJECTS_MAX} subjects", field="subjects")

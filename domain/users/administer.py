@@ -91,6 +91,20 @@ def enable(state: UserState, *, by: Staff, at: datetime) -> list[Event]:
     return decide.enable(state, at=at)
 
 
+def check_erasable(state: UserState, *, by: Staff) -> None:
+    """Whether the account may be closed and its user erased; one that is closed already may, and nothing more comes of it.
+
+    Raises:
+        NotFoundError: there is no such account.
+        EscalationError: it is their own (`DELETE /auth/me` is for that), or an owner's and they are none.
+    """
+    if isinstance(state, User) and state.status == "deleted":
+        return
+    user = _below(state, by)
+    if by.user_id == user.user_id:
+        raise EscalationError("nobody erases their own account as staff: close it instead")
+
+
 def _below(state: UserState, by: Staff) -> User:
     user = existing(state)
     if user.platform_role == OWNER and by.platform_role != OWNER:

@@ -186,6 +186,90 @@ async def test_a_disabled_user_is_out_and_comes_back_enabled(client: Any, house:
     assert (await client.get("/api/v1/organizations", headers=token)).status_code == 401, "old logins stay ended"
 
 
+async def test_staff_erase_a_user_who_cannot_ask_and_show_the_certificate(
+    client: Any, house: House, staff: Any
+) -> None:
+    ann = await signed_in(house, email="ann@example.com")
+    await join(house, house.ours, ann.user_id, "developer")
+    await house.project()
+    path = f"{BASE}/users/{ann.user_id}"
+    wish = {"ground": "subject_request", "confirm": str(ann.user_id), "reason": "she wrote us a letter"}
+    for change, code in (
+        ({"confirm": str(UUID(int=1))}, "confirmation_required"),
+        ({"ground": "she asked"}, "validation_failed"),
+        ({"reason": None}, "validation_failed"),
+    ):
+        refused = await client.post(f"{path}/erase", headers=staff, json={**wish, **change})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, code), change
+    assert (await client.get("/api/v1/auth/me", headers=bearer(ann))).json()["email"] == "ann@example.com"
+    done = await client.post(f"{path}/erase", headers=staff, json=wish)
+    assert done.status_code == 200, done.text
+    assert (await client.post(f"{path}/erase", headers=staff, json=wish)).json() == done.json()
+    await house.project()
+    assert (await client.get("/api/v1/auth/me", headers=bearer(ann))).status_code == 401
+    members = await client.get(f"{house.ours.base}/members", headers=house.ours.headers("admin"))
+    assert str(ann.user_id) not in members.text
+    shown = (await client.get(path, headers=staff)).json()
+    assert (shown["status"], shown["email"], shown["memberships"]) == ("deleted", None, [])
+    assert (await client.get(shown["_links"]["certificate"], headers=staff)).json() == done.json()
+    assert {one["organization_id"] for one in done.json()["subjects"]} == {str(PLATFORM), str(house.ours.org_id)}
+    listed = (await client.get(f"{BASE}/certificates", headers=staff)).json()["items"]
+    assert [(one["erasure_id"], one["status"]) for one in listed] == [(done.json()["erasure_id"], "certified")]
+    assert "she wrote us a letter" in await reasons(house, PLATFORM)
+
+
+async def test_staff_erase_neither_themselves_nor_their_superiors_nor_an_only_owner(
+    client: Any, house: House, staff: Any, chief: Any
+) -> None:
+    async def erased(by: Any, user_id: str) -> Any:
+        wish = {"ground": "subject_request", "confirm": user_id}
+        return await client.post(f"{BASE}/users/{user_id}/erase", headers={**by, **WHY}, json=wish)
+
+    own, above = [(await client.get("/api/v1/auth/me", headers=by)).json()["user_id"] for by in (staff, chief)]
+    assert (await erased(staff, own)).json()["error"]["code"] == "forbidden"
+    assert (await erased(staff, above)).json()["error"]["code"] == "forbidden"
+    assert (await erased(staff, str(UUID(int=1)))).status_code == 404
+    alone = await signed_in(house)
+    founded = await client.post("/api/v1/organizations", headers=bearer(alone), json={"name": "Alone", "slug": "alone"})
+    assert founded.status_code == 201, founded.text
+    await house.project()
+    assert (await erased(staff, str(alone.user_id))).status_code == 409
+    assert (await client.get("/api/v1/auth/me", headers=bearer(alone))).status_code == 200, "nothing has begun"
+
+
+async def test_certificates_of_an_organization_are_shown_with_a_reason_that_it_reads(
+    client: Any, house: House, staff: Any
+) -> None:
+    sent = {"events": [{"payload": hook("s1", prompt="words"), "id": "1", "user": {"email": "ada@example.com"}}]}
+    theirs = house.theirs
+    await client.post(f"{theirs.base}/observability/events", headers=theirs.headers("ingest"), json=sent)
+    await house.project()
+    (ada,) = [
+        one["person_id"]
+        for one in (await client.get(f"{theirs.base}/people", headers=theirs.headers("audit"))).json()["items"]
+        if one["email"] == "ada@example.com"
+    ]
+    erased = await client.post(
+        f"{theirs.base}/people/{ada}/erase",
+        headers=theirs.headers("admin"),
+        json={"reason": "subject_request", "confirm": ada},
+    )
+    assert erased.status_code == 200, erased.text
+    await house.project()
+    path = f"{BASE}/certificates?organization={theirs.slug}"
+    assert (await client.get(path, headers=staff)).status_code == 422
+    (listed,) = (await client.get(path, headers={**staff, **WHY})).json()["items"]
+    shown = await client.get(listed["_links"]["self"], headers={**staff, **WHY})
+    assert shown.json()["note"] == erased.json()["note"]
+    assert (await client.get(listed["_links"]["history"], headers={**staff, **WHY})).json()["items"]
+    assert (await client.get(f"{BASE}/certificates", headers=staff)).json()["items"] == [], "not the platform's"
+    assert {one.event.what for one in await notes(house, theirs.org_id)} == {  # type: ignore[attr-defined]
+        "certificates.list",
+        "certificate.show",
+        "events.list",
+    }
+
+
 async def test_a_deleted_organization_is_restored_as_it_was(client: Any, house: House, staff: Any) -> None:
     owner = await signed_in(house)
     await join(house, house.theirs, owner.user_id, "owner")
