@@ -20,7 +20,9 @@ from api.users import A, traces_of, user_id_of
 from commands import data_exports as commands
 from commands.data_exports import Found
 from commands.erasure import subjects_of_user
+from commands.sessions.facts import person_id_of
 from domain.data_exports import decide
+from domain.erasure.events import Subject
 from domain.kernel import PLATFORM
 from eventstore.exports import Archive
 from projections import data_exports
@@ -158,6 +160,8 @@ async def ask_mine(request: Request[Any, Any, Any]) -> Response[DataExportView]:
     user_id = user_id_of(principal)
     emails, organizations = await traces_of(request, user_id)
     subjects = subjects_of_user(user_id, emails=emails, organizations=organizations, secret=services.person_secret)
+    # Attempts to sign in are counted by the hash of the address: nothing is sealed for it, but it stands for the user.
+    subjects += [Subject(PLATFORM, person_id_of(services.person_secret, PLATFORM, email)) for email in emails]
     mine = msgspec.structs.replace(principal, org_id=PLATFORM)
     export_id = await commands.request_export(
         services.store, mine, user_id, subjects, once=once_of(request, "users.export")

@@ -105,6 +105,11 @@ def told(value: Any) -> str:
     return str(value)
 
 
+def told_done(done: dict[str, Any], words: str, as_json: bool) -> None:
+    """Say that something is over, where the service has no object to show any more."""
+    click.echo(json.dumps(done, ensure_ascii=False, indent=2) if as_json else words)
+
+
 def typed_slug(confirm: str | None, slug: str, what: str) -> str:
     """What the caller typed to confirm: the option, else asked for on a terminal.
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from cli import _login
-from cli._ask import ask, json_option
+from cli._ask import ask, json_option, told_done
 from cli._login import A, Login, NotSignedInError, SignedInClient, Tokens
 from cli.client import READ_TIMEOUT_S, Client, Connection, RefusedError, UnreachableError, resolve
 
@@ -148,7 +148,8 @@ def _status(kept: str, *, as_json: bool) -> None:
 
 
 @auth.command("logout")
-def logout_command() -> None:
+@json_option
+def logout_command(as_json: bool) -> None:
     """End the login, here and at the service.
 
     Exit codes: 0 signed out, 1 not signed in, 2 wrong command line, 3 signed out here, but the service could not be told.
@@ -167,4 +168,4 @@ def logout_command() -> None:
     finally:
         with _login.locked():
             _login.forget(login.url)
-    click.echo("Signed out")
+    told_done({"signed_out": login.url, "user_id": login.user_id}, "Signed out", as_json)

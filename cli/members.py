@@ -19,6 +19,7 @@ from cli._ask import (
     show,
     show_all,
     sure,
+    told_done,
 )
 from cli.client import Client
 
@@ -87,14 +88,15 @@ def update_command(
 @click.argument("member")
 @organization_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def remove_command(member: str, organization: str | None, yes: bool) -> None:
+@json_option
+def remove_command(member: str, organization: str | None, yes: bool, as_json: bool) -> None:
     """Take MEMBER (user id or e-mail) out of the organization.  The last owner stays."""
     with open_client(organization) as client:
         found = _found(client, member)
         name = found.get("email") or found["user_id"]
         sure(yes, f"Remove {name} from {client.connection.organization}?")
         ask(client, "DELETE", _path(client, found["user_id"]))
-    click.echo(f"Removed {name}")
+    told_done({"removed": found["user_id"], "email": found.get("email")}, f"Removed {name}", as_json)
 
 
 def _path(client: Client, user_id: str) -> str:

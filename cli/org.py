@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from cli._ask import ask, changes, json_option, open_client, organization_option, organization_path, show, typed_slug
+from cli._ask import (
+    ask,
+    changes,
+    json_option,
+    open_client,
+    organization_option,
+    organization_path,
+    show,
+    told_done,
+    typed_slug,
+)
 
 FIELDS = ("slug", "name", "organization_id", "region", "permission", "coaching_enforcement", "settings", "created_at")
 
@@ -62,10 +72,12 @@ def update_command(
 @org.command("delete")
 @organization_option
 @click.option("--confirm", metavar="SLUG", help="Its slug, instead of being asked.")
-def delete_command(organization: str | None, confirm: str | None) -> None:
+@json_option
+def delete_command(organization: str | None, confirm: str | None, as_json: bool) -> None:
     """Hide the organization: nothing of it can be read or written.  Staff can restore it for 90 days, then it is gone."""
     with open_client(organization) as client:
         path = organization_path(client)
-        slug = ask(client, "GET", path)["slug"]
+        found = ask(client, "GET", path)
+        slug = found["slug"]
         ask(client, "DELETE", path, {"confirm": typed_slug(confirm, slug, f"organization {slug}")})
-    click.echo(f"Deleted organization {slug}")
+    told_done({"deleted": slug, "organization_id": found["organization_id"]}, f"Deleted organization {slug}", as_json)

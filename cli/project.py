@@ -16,6 +16,7 @@ from cli._ask import (
     pages,
     show,
     show_all,
+    told_done,
     typed_slug,
 )
 from cli.client import Client
@@ -150,13 +151,15 @@ def update_command(
 @click.argument("slug")
 @organization_option
 @click.option("--confirm", metavar="SLUG", help="Its slug, instead of being asked.")
-def delete_command(slug: str, organization: str | None, confirm: str | None) -> None:
+@json_option
+def delete_command(slug: str, organization: str | None, confirm: str | None, as_json: bool) -> None:
     """Hide the project SLUG (or id).  Staff can restore it for 90 days, then it is gone."""
     with open_client(organization) as client:
         path = _path(client, slug)
-        known = ask(client, "GET", path)["slug"]
+        found = ask(client, "GET", path)
+        known = found["slug"]
         ask(client, "DELETE", path, {"confirm": typed_slug(confirm, known, f"project {known}")})
-    click.echo(f"Deleted project {known}")
+    told_done({"deleted": known, "project_id": found["project_id"]}, f"Deleted project {known}", as_json)
 
 
 def _path(client: Client, slug: str) -> str:

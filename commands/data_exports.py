@@ -20,7 +20,7 @@ from domain.erasure.events import Subject
 from domain.kernel import NotFoundError, Sealed, Stream, tag_of
 from eventstore.database import Connection, Pool
 from eventstore.erasure import is_known
-from eventstore.exports import KEY_BYTES, Archive, Progress, add_part, drop_parts, progress, scan, totals
+from eventstore.exports import KEY_BYTES, Archive, Progress, add_part, drop_parts, openings, progress, scan, totals
 from eventstore.ids import uuid7
 from eventstore.port import Claim, EventStore, Meta
 from eventstore.sealing import DARK_PREFIX, PREFIX, KeyRing, SealBrokenError, unboxed
@@ -35,6 +35,23 @@ _SECRETS = frozenset(
     {"password_hash", "token", "private_key", "key"}
 )  # sealed because they open doors, not because they tell
 
+
+# A stream of these kinds that began with the person is about them to its end, also where a later event does not name them.
+_PERSONAL = frozenset(
+    {
+        "DataExport",
+        "DeviceAuthorization",
+        "EmailMessage",
+        "LlmSession",
+        "MagicLink",
+        "PasswordReset",
+        "Session",
+        "SessionSummary",
+        "TokenFamily",
+        "WebAuthnChallenge",
+    }
+)
+_STREAMS_KNOWN_MAX = 100_000  # whose beginning is remembered
 
 Found: TypeAlias = Writing | Ready | Gone
 
@@ -235,6 +252,7 @@ class _Writer:
         for one in asked.subjects:
             self._subjects.setdefault(one.org_id, set()).add(one.subject)
         self._number = 0
+        self._theirs: dict[UUID, bool] = {}  # streams, and whether they began with the person
 
     async def run(self, stands: Progress, until_s: float) -> bool:
         """Go on from where it stands; whether everything is written."""
@@ -260,7 +278,12 @@ class _Writer:
                         load_sql("select_names"), list({row["stream_id"] for row in rows})
                     )
                 }
-            mine = [row for row in rows if _names(row, str(names[row["stream_id"]]).encode(), marks)]
+                await self._look_up(connection, names, marks)
+            mine = [
+                row
+                for row in rows
+                if self._theirs.get(row["stream_id"]) or _names(row, str(names[row["stream_id"]]).encode(), marks)
+            ]
             await self._ring.load(org_id, self._subjects[org_id])
             for row in mine:
                 lines += msgspec.json.encode(self._shown(org_id, row, names[row["stream_id"]])) + b"\n"
@@ -275,6 +298,13 @@ class _Writer:
                 if late and at < self._until:
                     return False
         return True
+
+    async def _look_up(self, connection: Connection, names: dict[UUID, Stream], marks: list[bytes]) -> None:
+        if len(self._theirs) > _STREAMS_KNOWN_MAX:
+            self._theirs.clear()
+        new = [one for one, stream in names.items() if stream.kind in _PERSONAL and one not in self._theirs]
+        for one, data in (await openings(connection, new)).items() if new else ():
+            self._theirs[one] = any(mark in data for mark in marks)
 
     def _shown(self, org_id: UUID, row: Any, stream: Stream) -> dict[str, Any]:
         tree: dict[str, Any] = msgspec.json.decode(row["data"])

@@ -20,6 +20,7 @@ _SCAN = """
 SELECT position, stream_id, version, type, event_id, recorded_at, data, meta
   FROM crewkit.event WHERE org_id = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4
 """
+_OPENINGS = "SELECT stream_id, data FROM crewkit.event WHERE stream_id = ANY ($1) AND version = 1"
 _LAST = """
 SELECT number, of_org, upto FROM crewkit.data_export_part
  WHERE org_id = $1 AND export_id = $2 ORDER BY number DESC LIMIT 1
@@ -91,6 +92,11 @@ async def totals(connection: Connection, org_id: UUID, export_id: UUID) -> Total
     """Sums over all parts."""
     row = await connection.fetchrow(_TOTALS, org_id, export_id)
     return Totals(0, 0, 0) if row is None else Totals(row["parts"], row["events"], row["stored_bytes"])
+
+
+async def openings(connection: Connection, streams: list[UUID]) -> dict[UUID, bytes]:
+    """The stored data of the first event of each stream."""
+    return {row["stream_id"]: row["data"] for row in await connection.fetch(_OPENINGS, streams)}
 
 
 async def scan(connection: Connection, org_id: UUID, after: int, until: int, limit: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,8 +68,9 @@ def signing_keys() -> None:
 
 
 @signing_keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
-def list_command(data_dir: Path | None) -> None:
+def list_command(as_json: bool, data_dir: Path | None) -> None:
     """List the keys whose signatures count, oldest first."""
     from workers.identity import signing_keys_of  # noqa: PLC0415
 
@@ -83,6 +85,9 @@ def list_command(data_dir: Path | None) -> None:
         }
         for n, key in enumerate(keys)
     ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
     print_table(rows, empty="no key yet: the first is made when somebody signs in")
 
 

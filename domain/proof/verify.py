@@ -279,7 +279,10 @@ def compare(old: Report, new: Report) -> Comparison:
     had = old.events_before + old.events
     last_old, last_new = old.checkpoints[-1], new.checkpoints[-1]
     if last_new.number < last_old.number:
-        message = f"the second export (checkpoint {last_new.number}) is older than the first ({last_old.number})"
+        message = (
+            f"the second export (checkpoint {last_new.number}) is older than the first ({last_old.number}): "
+            "they are the wrong way round, or the log was cut back"
+        )
         return Comparison(comparable=False, problems=[Problem(message=message)])
     theirs = {one.number: one for one in old.checkpoints}
     for one in new.checkpoints:

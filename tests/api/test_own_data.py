@@ -19,6 +19,7 @@ from commands.sessions.facts import person_id_of
 from domain.erasure.decide import erasure_id_of, erasure_stream
 from domain.kernel import PLATFORM
 from domain.proof.note import parse_key, parse_signed
+from domain.tokens.events import TokenFamilyOpened
 from eventstore.port import Meta
 from eventstore.proof import Signer, is_signed_by
 from eventstore.sealing import load_or_create_master_key, person_secret
@@ -88,6 +89,41 @@ async def test_a_user_takes_everything_along_once_it_is_written(http: httpx.Asyn
     assert (await http.get(path, headers=other)).status_code == 404
     assert (await http.get(path, headers=house.ours.headers())).status_code == 403
     assert (await http.get(f"/api/v1/auth/me/export/{me}", headers=headers)).status_code == 404
+
+
+async def test_what_happened_to_ones_logins_is_told_also_where_no_event_names_one(
+    http: httpx.AsyncClient, house: House
+) -> None:
+    """A rotated refresh token and an attempt to sign in name a family and a hash, not the user."""
+    me, headers = await member(http, house)
+    pair = await logged_in(http, MAIL)
+    renewed = await http.post("/api/v1/auth/refresh", json={"refresh_token": pair["refresh_token"]})
+    assert renewed.status_code == 200, renewed.text
+    stranger = await registered_stranger(http, house)
+    await house.project()
+    asked = await http.post("/api/v1/auth/me/export", headers=headers)
+    await written(house)
+    answer = await http.get(asked.headers["location"], headers=headers)
+    file = zipfile.ZipFile(io.BytesIO(answer.content))
+    told = [json.loads(line) for line in file.read(f"events/{PLATFORM}.jsonl").splitlines()]
+    kinds = {one["type"] for one in told}
+    assert {"token_family.opened.v1", "refresh_token.rotated.v1", "sign_in.attempted.v1"} <= kinds
+    stored = await house.store.read_all(0, 1_000, org_id=PLATFORM)
+    families = {
+        one.event.family_id for one in stored if isinstance(one.event, TokenFamilyOpened) and one.event.user_id == me
+    }
+    rotated = [one for one in told if one["type"] == "refresh_token.rotated.v1"]
+    assert {one["stream"] for one in rotated} <= {f"TokenFamily:{one}" for one in families}
+    assert len(rotated) == 1
+    assert stranger not in json.dumps(told)
+
+
+async def registered_stranger(http: httpx.AsyncClient, house: House) -> str:
+    """Somebody else who signs in and renews; their id."""
+    await registered(http, house, "stranger@example.com")
+    pair = await logged_in(http, "stranger@example.com")
+    await http.post("/api/v1/auth/refresh", json={"refresh_token": pair["refresh_token"]})
+    return str(pair["user_id"])
 
 
 async def test_closing_the_account_erases_its_user_everywhere(http: httpx.AsyncClient, house: House) -> None:

@@ -185,7 +185,8 @@ async def test_tokens_are_in_the_keyring_where_there_is_one(
     assert pair.refresh_token not in (home / "login.json").read_text()
     status = json.loads((await run("auth", "status", "--json")).stdout)
     assert status["tokens_in"] == "keyring"
-    await run("auth", "logout")
+    told = json.loads((await run("auth", "logout", "--json")).stdout)
+    assert told["signed_out"] == live.url
     assert json.loads((folder / "kept.json").read_text()) == {}
 
 

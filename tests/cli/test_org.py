@@ -64,7 +64,7 @@ async def test_an_organization_is_shown_changed_and_deleted_with_its_slug_typed(
     assert (await desk.told("org", "info", "--as-of", str(position)))["name"] == "Acme"
     assert "--confirm default" in (await desk.run("org", "delete", check=2)).stderr, "nobody is there to ask"
     assert "confirmation_required" in (await desk.run("org", "delete", "--confirm", "other", check=1)).stderr
-    assert (await desk.run("org", "delete", "--confirm", "default")).stdout == "Deleted organization default\n"
+    assert (await desk.told("org", "delete", "--confirm", "default"))["deleted"] == "default"
     assert "404" in (await desk.run("org", "info", "--organization", "nowhere", check=1)).stderr
 
 

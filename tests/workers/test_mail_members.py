@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from domain.invitations.decide import invitation_stream
 from domain.invitations.events import InvitationAccepted, InvitationCreated
 from domain.kernel import PLATFORM, Event, Sealed, Stream
-from domain.organizations.events import MemberRemoved, MemberRoleChanged, OrganizationCreated
+from domain.organizations.events import MemberRemoved, MemberRoleChanged, OrganizationCreated, SubjectShredded
 from domain.organizations.state import organization_stream
 from domain.users.events import UserDeleted, UserEmailVerified, UserRegistered
 from domain.users.state import user_stream
@@ -20,6 +21,7 @@ from tests.workers.smtp import post_office
 from tests.workers.tally import running
 from tests.workers.test_mail import MAILS, NOW, Desk, desk, quick, settings, smtp
 from workers.reactor import run_reactor
+from workers.reactor.reactions import erasure
 
 __all__ = ["desk", "quick", "settings"]  # fixtures
 pytestmark = pytest.mark.integration
@@ -90,6 +92,35 @@ async def test_members_are_told_what_others_did_about_them(desk: Desk, settings:
     body = office.arrived[0].get_body(("plain",))
     assert body is not None
     assert "Permission: admin (before: viewer)" in body.get_content()
+
+
+async def test_an_erasure_also_removes_files_that_tell_others_of_the_person(
+    desk: Desk, settings: Settings, tmp_path: Path
+) -> None:
+    ada, grace = await account(desk, "ada@example.com"), await account(desk, "grace@example.com")
+    stream = await organization(desk, ada)
+    made = InvitationCreated(
+        invitation_id="2" * 64,
+        permission="developer",
+        org_role="junior",
+        organization_name="Acme",
+        email=Sealed(grace, "grace@example.com"),
+        token=Sealed(grace, "secret"),
+        invited_by=ada,
+        created_at=NOW,
+        expires_at=NOW - timedelta(days=1),
+    )
+    place = invitation_stream("2" * 64)
+    async with running(run_reactor(settings, wanted=[*MAILS, erasure.REACTION])):
+        await told(desk, made, place)
+        accepted = InvitationAccepted(invitation_id="2" * 64, user_id=grace, accepted_at=NOW)
+        await desk.over(await told(desk, accepted, place))
+        await desk.over(await told(desk, another_role(ada), stream))
+        assert sum("grace@example.com" in file.read_text() for file in (tmp_path / "mail").iterdir()) == 1
+        gone = SubjectShredded(person_id=grace, shredded_at=NOW)
+        await desk.over(await told(desk, gone, Stream("Person", str(grace)), PLATFORM))
+    [left] = (tmp_path / "mail").iterdir()
+    assert "Your role in Acme changed" in left.read_text()
 
 
 async def test_nobody_is_told_of_their_own_doing_or_without_an_account_in_use(desk: Desk, settings: Settings) -> None:

@@ -109,7 +109,8 @@ async def _send(tools: Tools, recorded: Recorded, mailer: Mailer) -> Result:
         )
     except AddressError as error:
         raise GiveUpError("sender or recipient is not an e-mail address") from error
-    via = await deliver(tools.settings, message, letter.to.subject)
+    others = {value.subject for value in letter.values.values() if isinstance(value, Sealed)} - {letter.to.subject}
+    via = await deliver(tools.settings, message, [letter.to.subject, *sorted(others)])
     sent = EmailSent(
         email_id=ident,
         kind=mailer.kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Sequence
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Literal
@@ -30,15 +31,15 @@ _DETAIL = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 Via = Literal["smtp", "file"]
 
 
-async def deliver(settings: Settings, message: EmailMessage, person: UUID) -> Via:
-    """Hand a message to `person` over, to be sure of it: an answer of the server, or a file on disk.
+async def deliver(settings: Settings, message: EmailMessage, people: Sequence[UUID]) -> Via:
+    """Hand a message over, to the first of `people`, telling of the others, and be sure of it: an answer of the server, or a file on disk.
 
     Raises:
         RetryError: the server is away, busy or says so for now.
         GiveUpError: it refuses this mail for good.
     """
     if not settings.smtp_host:
-        _keep(_folder(settings), message, person)
+        _keep(_folder(settings), message, people)
         return "file"
     try:
         await aiosmtplib.send(
@@ -80,8 +81,8 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 def forget(settings: Settings, person: UUID) -> int:
-    """Remove the files of mails to an erased person; how many."""
-    files = list(_folder(settings).glob(f"*.{person.hex}.eml"))
+    """Remove the files of mails to an erased person, and of those that tell others of them; how many."""
+    files = list(_folder(settings).glob(f"*.{person.hex}.*eml"))
     for file in files:
         file.unlink(missing_ok=True)
     return len(files)
@@ -91,11 +92,12 @@ def _folder(settings: Settings) -> Path:
     return Path(settings.data_dir) / FOLDER
 
 
-def _keep(folder: Path, message: EmailMessage, person: UUID) -> None:
-    """One file per mail, named by its id and whose it is: a repeat replaces itself, and an erasure finds it."""
+def _keep(folder: Path, message: EmailMessage, people: Sequence[UUID]) -> None:
+    """One file per mail, named by its id, whose it is and who else is told of: a repeat replaces itself, and an erasure finds it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ident = str(message["Message-ID"]).strip("<>").partition("@")[0]
-    write_private(folder / f"{ident}.{person.hex}.eml", message.as_bytes().decode("utf-8", "surrogateescape"))
+    concerned = ".".join(person.hex for person in people)
+    write_private(folder / f"{ident}.{concerned}.eml", message.as_bytes().decode("utf-8", "surrogateescape"))
     files = sorted(folder.glob("*.eml"), key=lambda file: file.stat().st_mtime)
     for file in files[: max(0, len(files) - FILES_MAX)]:
         file.unlink(missing_ok=True)
