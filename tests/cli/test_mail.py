@@ -30,7 +30,7 @@ async def folder(tmp_path: Path) -> Path:
         parts = render(wording, values, link, "localhost:8000")
         at = NOW + timedelta(minutes=n)
         message = compose(parts, email_id=ident, sender="crewkit <a@b.example>", recipient="ada@example.com", at=at)
-        assert await deliver(Settings(data_dir=str(tmp_path)), message, PERSON) == "file"
+        assert await deliver(Settings(data_dir=str(tmp_path)), message, [PERSON]) == "file"
         os.utime(tmp_path / FOLDER / f"{ident}.{PERSON.hex}.eml", (n, n))
     return tmp_path
 
