@@ -197,6 +197,41 @@ async def test_a_question_that_takes_too_long_or_fails_holds_up_neither_the_next
         assert (await asker.ask("summary", after=head))["total_sessions"] > 0
 
 
+async def test_rows_do_not_wait_for_a_question_that_reads_the_file_before_a_rebuild(
+    settings: Settings, store: PostgresStore, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = found_questions()
+    questions["endless"] = Question(
+        "endless",
+        SummaryParams,
+        lambda cursor, _, __: cursor.execute(
+            "SELECT count(*) FROM range(100_000_000_000) t(i) WHERE i % 7 = 3"
+        ).fetchall(),
+    )
+    monkeypatch.setattr("workers.analytics.answers.found_questions", lambda: questions)
+    facts = recorded_facts()
+    async with running(projector(settings), run_analytics(settings, subject=asker.subject)):
+        head = await tell(store, facts[:100])
+        await asker.ask("summary", after=head)
+        old = file_of(settings)
+        slow = asyncio.create_task(asker.reply("endless", deadline_s=12))
+        await rebuild(settings, "sessions")
+
+        async def switched() -> bool:
+            return file_of(settings) != old
+
+        await until(switched)
+        head = await tell(store, facts[100:300])
+        assert (await asker.reply("summary", after=head)).error is None
+        assert not slow.done()  # it still reads the old file
+        assert (await slow).error == "deadline"
+
+        async def gone() -> bool:
+            return not old.exists()
+
+        await until(gone)
+
+
 async def test_a_file_that_is_no_file_or_of_another_version_is_built_anew(
     settings: Settings, store: PostgresStore, asker: Asker
 ) -> None:
