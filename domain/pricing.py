@@ -64,7 +64,8 @@ class PriceTable(msgspec.Struct, frozen=True):
 class Priced(msgspec.Struct, frozen=True):
     """`pico_usd` None: not known, and `reason` says why (`unknown_model`, `no_model`, `no_price:<kind>`, `unknown_tier:…`).
 
-    `version` names the price table, `model` the name it was found under.
+    `version` names the price table that was asked, also where it knows no price (None: there was none at that time); `model` the
+    name it was found under.
     """
 
     pico_usd: int | None
@@ -76,13 +77,15 @@ class Priced(msgspec.Struct, frozen=True):
 class PriceBook:
     """All price tables, newest last.  A model is priced by the newest table in force at the moment of the call."""
 
-    __slots__ = ("_rows", "find", "version")
+    __slots__ = ("_rows", "_tables", "find", "version")
 
     def __init__(self, tables: Iterable[PriceTable]) -> None:
         self._rows: dict[str, tuple[list[datetime], list[tuple[str, ModelPrice]]]] = {}
         self.version = ""
+        self._tables: list[tuple[datetime, str]] = []
         for table in sorted(tables, key=lambda table: table.effective_from):
             self.version = table.version
+            self._tables.append((table.effective_from, table.version))
             for name, row in table.models.items():
                 dates, rows = self._rows.setdefault(name.lower(), ([], []))
                 dates.append(table.effective_from)
@@ -94,6 +97,10 @@ class PriceBook:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def version_at(self, at: datetime) -> str | None:
+        """The newest table in force at a moment; None before the first."""
+        return next((version for since, version in reversed(self._tables) if since <= at), None)
 
     def row(self, name: str, at: datetime) -> tuple[str, ModelPrice] | None:
         """The version and the row that hold for a name of the table at a moment."""
@@ -158,11 +165,11 @@ def price(
     `speed` and `service_tier` are the vendor's own words; None is the standard.
     """
     if not model:
-        return Priced(None, reason="no_model")
+        return Priced(None, book.version_at(at), "no_model")
     name = book.find(model)
     found = book.row(name, at) if name is not None else None
     if name is None or found is None:
-        return Priced(None, reason="unknown_model")
+        return Priced(None, book.version_at(at), "unknown_model")
     version, row = found
     variant = _VARIANTS.get((service_tier or "standard").lower())
     fast = speed == "fast"

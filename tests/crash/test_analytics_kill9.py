@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,13 +95,17 @@ def in_use(settings: Settings) -> Path | None:
     return files.current(Path(settings.data_dir) / "analytics" / "0")
 
 
-def _steps(settings: Settings) -> list[Path]:
+def _steps(settings: Settings, since_ns: int) -> list[Path]:
     """Folders of steps that are not over: rows are read into them before a transaction, and they are gone after it."""
-    return list((Path(settings.data_dir) / "analytics" / "0" / "scratch").glob("*"))
+    folders = (Path(settings.data_dir) / "analytics" / "0" / "scratch").glob("*")
+    return [folder for folder in folders if _made_ns(folder) > since_ns]
 
 
-async def _at_work(settings: Settings) -> bool:
-    return bool(_steps(settings))
+def _made_ns(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def position(path: Path) -> int:
@@ -148,32 +153,35 @@ async def test_killed_at_any_moment_the_file_opens_and_agrees_with_its_checkpoin
         finally:
             await client.close()
 
-    seen = struck = 0
+    seen = struck = advanced = 0
     async with running(run_projector(settings, wanted=[PROJECTION, DIRECTORY]), tell_on(), wait_for_more()):
         for _ in range(KILLS):
             telling = True
+            started_ns = time.time_ns()
             with worker_process(settings) as process:
-                before = 0 if (path := in_use(settings)) is None else path.stat().st_mtime_ns
 
-                async def writes(before: int = before) -> bool:
+                async def writes(since_ns: int = started_ns) -> bool:
+                    """This process, not the one before it, has committed a step and is at the next one."""
                     assert process.poll() is None, "the worker ended by itself"
                     path = in_use(settings)
                     log = None if path is None else path.with_name(path.name + ".wal")
-                    return log is not None and log.exists() and log.stat().st_mtime_ns > before
+                    wrote = log is not None and log.exists() and log.stat().st_mtime_ns > since_ns
+                    return wrote and bool(_steps(settings, since_ns))
 
                 await until(writes)
-                await until(lambda: _at_work(settings))
                 await asyncio.sleep(rng.random() * STEP_S)  # the moment of the kill is what varies
-            struck += bool(_steps(settings))
+            struck += bool(_steps(settings, started_ns))
             telling = False
             path = in_use(settings)
             assert path is not None
             reached = position(path)
             assert reached >= seen
+            advanced += reached > seen
             seen = reached
             check(path, await truth(shop, reached))
     assert seen > 0
-    print(f"{struck} of {KILLS} kills fell into a step")
+    print(f"{struck} of {KILLS} kills fell into a step; after {advanced} the file had come further")
+    assert advanced
     assert struck or KILLS < MANY
     with suppress(ProcessLookupError):
         process.kill()
