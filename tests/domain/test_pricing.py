@@ -74,6 +74,7 @@ def test_an_unknown_model_has_no_price_rather_than_none_at_all(model: str | None
 
     assert found.pico_usd is None
     assert found.reason in {"unknown_model", "no_model"}
+    assert found.version == price_book().version  # which table did not know it
 
 
 def test_a_token_kind_without_a_price_makes_the_whole_unknown() -> None:
@@ -106,6 +107,9 @@ def test_a_newer_table_prices_only_what_happened_since() -> None:
     assert price(book, "m", Tokens(input=1), datetime(2026, 5, 31, tzinfo=UTC)) == Priced(1, "old", None, "m")
     assert price(book, "m", Tokens(input=1), since) == Priced(2, "new", None, "m")
     assert book.version == "new"
+    assert price(book, None, Tokens(), datetime(2026, 5, 31, tzinfo=UTC)) == Priced(None, "old", "no_model")
+    later = PriceBook([table("new", since, 2)])
+    assert price(later, "x", Tokens(), datetime(2026, 5, 31, tzinfo=UTC)) == Priced(None, None, "unknown_model")
 
 
 def test_reasoning_is_a_part_of_output_with_its_own_price_where_there_is_one() -> None:

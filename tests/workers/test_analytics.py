@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from domain.kernel import Stream
 from domain.organizations.events import SubjectShredded
+from domain.pricing import ModelPrice, PriceBook, PriceTable, Rates
 from eventstore.mapper import Mapper
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
@@ -33,6 +35,7 @@ from workers.projector import rebuild, run_projector
 from workers.projector.host import Workshop, workshop
 
 pytestmark = pytest.mark.integration
+TABLE = next((Path(__file__).parents[2] / "projections" / "prices").glob("table-*.json"))
 
 
 @pytest.fixture
@@ -197,6 +200,38 @@ async def test_a_question_that_takes_too_long_or_fails_holds_up_neither_the_next
         assert (await asker.ask("summary", after=head))["total_sessions"] > 0
 
 
+async def test_rows_come_before_questions_that_take_all_the_memory(
+    settings: Settings, store: PostgresStore, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(cursor: Any, org_id: Any, params: Any) -> Any:
+        return cursor.execute("SELECT list(i) FROM range(1_000_000_000) t(i)").fetchall()
+
+    questions = found_questions()
+    questions["greedy"] = Question("greedy", SummaryParams, greedy)
+    monkeypatch.setattr("workers.analytics.answers.found_questions", lambda: questions)
+    facts = recorded_facts()
+    errors: set[str | None] = set()
+
+    async def ask_on() -> None:
+        while True:
+            errors.add((await asker.reply("greedy", deadline_s=3)).error)
+
+    small = msgspec.structs.replace(settings, analytics_memory_mb=96)
+    async with running(projector(settings), run_analytics(small, subject=asker.subject)):
+        head = await tell(store, facts[:100])
+        await asker.ask("summary", after=head)
+        async with running(ask_on()):
+            for start in range(100, 220, 60):
+                head = await tell(store, facts[start : start + 60])
+
+                async def told(head: int = head) -> bool:
+                    return (await asker.reply("summary", after=head, wait_s=0)).error in {None, "memory", "busy"}
+
+                await until(told)
+        assert (await asker.ask("summary", after=head))["model_calls"] > 0
+    assert errors <= {"memory", "busy", "deadline"}
+
+
 async def test_rows_do_not_wait_for_a_question_that_reads_the_file_before_a_rebuild(
     settings: Settings, store: PostgresStore, asker: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +265,52 @@ async def test_rows_do_not_wait_for_a_question_that_reads_the_file_before_a_rebu
             return not old.exists()
 
         await until(gone)
+
+
+async def test_new_prices_reach_every_number_by_a_rebuild_of_the_read_model(
+    settings: Settings, shop: Workshop, store: PostgresStore, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(projector(settings), run_analytics(settings, subject=asker.subject)):
+        head = await tell(store, recorded_facts())
+        before = await asker.ask("summary", after=head)
+        assert before["drift_usd_micros"] == 0
+        dearer = msgspec.json.decode(TABLE.read_bytes(), type=PriceTable)
+        models = {name: _doubled(price) for name, price in dearer.models.items()}
+        since = datetime(2026, 11, 1, tzinfo=UTC)
+        book = PriceBook([msgspec.structs.replace(dearer, version="doubled", effective_from=since, models=models)])
+        monkeypatch.setattr("projections.sessions.price_book", lambda: book)
+        old = file_of(settings)
+        await rebuild(settings, "sessions")
+
+        async def switched() -> bool:
+            return file_of(settings) != old
+
+        await until(switched)
+        after = await asker.ask("summary", after=head)
+        assert after["priced_usd_micros"] == 2 * before["priced_usd_micros"]
+        assert after["reported_usd_micros"] == before["reported_usd_micros"] > 0
+        assert after["drift_usd_micros"] == -before["reported_usd_micros"]  # every reported call has a price of ours
+        shown = await pages(shop)
+        assert after["total_cost_usd_micros"] == sum(page.cost_usd_micros or 0 for page in shown)
+        assert (
+            after["total_cost_usd_micros"] > before["total_cost_usd_micros"]
+        )  # the agent that tells no cost costs more
+        november = {"since": "2026-11-01T00:00:00Z", "until": "2026-12-02T00:00:00Z"}
+        assert (await asker.ask("cost-breakdown", scope=november))["price_versions"] == ["doubled"]
+    connection = duckdb.connect(str(file_of(settings)), read_only=True)
+    assert connection.execute("SELECT DISTINCT price_version FROM fact_llm_call").fetchall() == [("doubled",)]
+    connection.close()
+
+
+def _doubled(price: ModelPrice) -> ModelPrice:
+    def twice(rates: dict[str, Rates]) -> dict[str, Rates]:
+        return {
+            name: Rates(*(None if rate is None else 2 * rate for rate in msgspec.structs.astuple(row)))
+            for name, row in rates.items()
+        }
+
+    tiers = tuple(msgspec.structs.replace(tier, rates=twice(tier.rates)) for tier in price.tiers)
+    return msgspec.structs.replace(price, rates=twice(price.rates), tiers=tiers)
 
 
 async def test_a_file_that_is_no_file_or_of_another_version_is_built_anew(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,6 +88,9 @@ class Answerer:
         self._waiting = 0
         self._file: AnalyticsFile | None = None
         self._in_use: dict[AnalyticsFile, int] = {}
+        self._running: set[Question] = set()
+        self._open = asyncio.Event()  # questions may begin
+        self._open.set()
         self._questions = found_questions()
         self.asked = asyncio.Event()
         self.awaited = asyncio.Event()  # somebody waits for rows that are not in yet
@@ -107,6 +111,21 @@ class Answerer:
         """Wait until no question reads `file` any more; deadlines bound that."""
         while self._in_use.get(file):  # noqa: ASYNC110  bounded by the deadlines, and rare
             await asyncio.sleep(POLL_S)
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncGenerator[None]:
+        """Nothing is answered inside: questions that run are ended, and new ones wait.  For rows that need the memory."""
+        self._open.clear()
+        try:
+            for question in self._running:
+                question.interrupt()
+            while self._running:
+                await asyncio.sleep(POLL_S)
+                for question in self._running:  # what began just then would run on
+                    question.interrupt()
+            yield
+        finally:
+            self._open.set()
 
     async def answer(self, payload: bytes) -> bytes:
         """The reply to a request."""
@@ -147,6 +166,7 @@ class Answerer:
         try:
             async with asyncio.timeout(until_s - time.monotonic()):
                 await self._turns.acquire()
+                await self._free()
         except TimeoutError:
             return Answer(error="busy", message="other questions took until the deadline")
         finally:
@@ -156,6 +176,14 @@ class Answerer:
         finally:
             self._turns.release()
 
+    async def _free(self) -> None:
+        """Wait, with one's turn, until questions may begin; the turn is given back where that takes too long."""
+        try:
+            await self._open.wait()
+        except BaseException:
+            self._turns.release()
+            raise
+
     async def _run(self, work: Callable[[Any], Any], until_s: float) -> Answer:
         file = self._file
         if file is None:
@@ -164,6 +192,7 @@ class Answerer:
         self._in_use[file] = self._in_use.get(file, 0) + 1
         loop = asyncio.get_running_loop()
         cursor = Question(file.cursor())
+        self._running.add(cursor)
         late: asyncio.TimerHandle | None = None
 
         def end() -> None:
@@ -178,9 +207,12 @@ class Answerer:
         except QuestionError as error:
             return Answer(error="invalid", message=str(error), field=error.field)
         except Exception as error:  # noqa: BLE001  a question that fails must not reach ingestion
+            if not self._open.is_set():
+                return Answer(error="busy", message="new rows need the memory; ask again")
             return _failure(error, late=time.monotonic() >= until_s)
         finally:
             late.cancel()
+            self._running.discard(cursor)
             cursor.close()
             self._in_use[file] -= 1
             if not self._in_use[file]:
@@ -190,6 +222,13 @@ class Answerer:
     def close(self) -> None:
         """Let threads end."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether DuckDB had no memory left."""
+    import duckdb  # noqa: PLC0415  loaded by whoever opened the file
+
+    return isinstance(error, duckdb.OutOfMemoryException)
 
 
 def _failure(error: Exception, *, late: bool) -> Answer:

@@ -24,7 +24,7 @@ from eventstore.settings import Settings
 from projections.analytics.asking import QUEUE, SUBJECT
 from projections.sessions import PROJECTION
 from workers.analytics import file as files
-from workers.analytics.answers import Answerer
+from workers.analytics.answers import Answerer, out_of_memory
 from workers.analytics.export import Exporter
 from workers.analytics.file import AnalyticsFile, Stand
 from workers.analytics.refresh import MovedError, NotReadyError, Refresher, is_current, is_empty
@@ -181,7 +181,7 @@ class Replica:
             return
         started_s, before = time.monotonic(), self._stand.position
         try:
-            self._stand, written = await refresher.step(self._file, self._stand)
+            self._stand, written = await self._step(refresher, self._file, self._stand)
         except MovedError:
             return
         if self._stand.position == before:  # another read model that rows are made of is behind
@@ -194,6 +194,17 @@ class Replica:
         if self._stand.position >= found.position:
             self._answers.awaited.clear()
             await wait_any(min(took_s * PAUSE_PER_WORK, PAUSE_S_MAX), self._answers.awaited, stop)
+
+    async def _step(self, refresher: Refresher, file: AnalyticsFile, stand: Stand) -> tuple[Stand, int]:
+        """Write what is new.  Where questions have taken the memory for it, they are ended, and it is written before others begin."""
+        try:
+            return await refresher.step(file, stand)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            log.info("analytics.quieted", error=str(error).partition("\n")[0])
+        async with self._answers.quiet():
+            return await refresher.step(file, stand)
 
     async def _rebuild(self, refresher: Refresher, folder: Path, report: Report) -> None:
         """Fill a new file and let questions see it; those that run go on with the old one."""

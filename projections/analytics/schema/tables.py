@@ -76,7 +76,7 @@ _SOURCES = _columns(
     ("transcript_usd_micros", "BIGINT", "the agent's own newest total, micro-USD"),
     ("priced_usd_micros", "BIGINT", "our price table times the tokens, micro-USD"),
     ("unpriced_calls", "BIGINT", "calls without a price of ours"),
-    ("price_versions", "VARCHAR", "price tables used, separated by commas"),
+    ("price_versions", "VARCHAR", "price tables asked, separated by commas"),
 )
 
 FACT_SESSION = Table(
@@ -162,7 +162,7 @@ FACT_LLM_CALL = Table(
             ("web_searches", "BIGINT", "web searches by the vendor"),
             ("reported_pico_usd", "BIGINT", "cost the agent reported, pico-USD"),
             ("priced_pico_usd", "BIGINT", "our price times its tokens, pico-USD; NULL: see unpriced_reason"),
-            ("price_version", "VARCHAR", "price table it was priced by"),
+            ("price_version", "VARCHAR", "price table that was asked, also where it knows no price"),
             ("unpriced_reason", "VARCHAR", "why no price is known"),
             ("counts", "BOOLEAN", "false: a repeat of another call, kept and not counted"),
             ("telemetry", "BOOLEAN", "told by telemetry"),
@@ -287,7 +287,7 @@ AGG_USAGE = Table(
             ("uncosted_calls", "BIGINT", "calls without a cost by the source that was chosen"),
             ("compared_reported_pico_usd", "BIGINT", "reported cost of calls that also have a price of ours, pico-USD"),
             ("compared_priced_pico_usd", "BIGINT", "our price of calls that also have a reported cost, pico-USD"),
-            ("price_version", "VARCHAR", "newest price table used"),
+            ("price_version", "VARCHAR", "newest price table asked"),
             ("cold_calls", "BIGINT", "calls of the main thread after a pause that found the cache cold"),
             ("cold_write_5m_tokens", "BIGINT", "tokens these wrote to the cache for 5 minutes"),
             ("cold_write_1h_tokens", "BIGINT", "tokens these wrote to the cache for an hour"),
