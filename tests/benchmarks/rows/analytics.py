@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import msgspec
 
 from tests.benchmarks import machine
+from tests.benchmarks.analytics.export import Plan as ExportPlan
+from tests.benchmarks.analytics.export import Report as Exported
 from tests.benchmarks.analytics.run import Plan, Report
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.peers.install import arrow_python
@@ -16,6 +19,7 @@ from tests.benchmarks.table import Hold, Result, Row, median
 SIZES = (100_000, 1_000_000, 10_000_000)
 QUICK_SIZES = (20_000, 100_000, 500_000)
 CALLS_PER_SESSION = 100
+FORMATS = ("duckdb", "parquet", "csv")
 RUN_MAX_S = 3_600.0
 ARROW_MAX_S = 600.0
 _KEPT: dict[int, Report] = {}  # runs are long: one serves every row
@@ -126,6 +130,33 @@ def growth(bench: Bench) -> Result:
     )
 
 
+def export(bench: Bench) -> Result:
+    """Everything the organization has, in each format: seconds, size, and the most memory."""
+    calls = _sizes(bench)[-1]
+    _run(bench, calls)
+    (file,) = list(bench.folder.glob(f"*-analytics-{calls}/1.duckdb"))
+    reports: list[Exported] = []
+    for form in FORMATS:
+        folder = bench.path(f"export-{form}")
+        plan = ExportPlan(path=str(file), folder=str(folder), format=form)
+        text = msgspec.json.encode(plan).decode()
+        answer = machine.run_module("tests.benchmarks.analytics.export", text, timeout_s=RUN_MAX_S)
+        reports.append(msgspec.json.decode(answer, type=Exported))
+        shutil.rmtree(folder)
+    told = "; ".join(
+        f"{one.format}: {one.seconds:.1f} s ({one.cpu_s:.1f} s of a processor), {one.size_mb:,.0f} MB, peak {one.peak_mb:,.0f} MB"
+        for one in reports
+    )
+    peak = max(one.peak_mb for one in reports)
+    return Result(
+        value=peak,
+        unit="MB",
+        memory_mb=peak,
+        note=f"{calls:,} model calls and the rest of the organization, {reports[0].rows:,} rows, as the worker writes them, checksum included, each in "
+        f"a process of its own: {told}.",
+    )
+
+
 QUESTIONS = Row(
     order=15,
     name="analytics",
@@ -157,4 +188,12 @@ GROWTH = Row(
     against="-",
     hold=Hold("value", most=1, unit="×"),
     run=growth,
+)
+EXPORT = Row(
+    order=19,
+    name="export",
+    what="everything an organization has, as DuckDB, Parquet by day and CSV: peak memory, seconds and size in the note",
+    against="-",
+    hold=Hold("value", most=1_500, unit="MB"),
+    run=export,
 )
