@@ -21,6 +21,7 @@ RETRY_AFTER_S = 1
 
 _log = structlog.get_logger("api")
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
+_NAMED = re.compile(r"Object (?:missing required|contains unknown) field `(?P<name>[^`]*)`")
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`(?:, got `(?P<got>[^`]*)`)?")
 
 _STATUS_OF_CODE = {
@@ -101,6 +102,8 @@ def malformed(error: msgspec.DecodeError, *, prefix: str = "$", status: int = 40
     found = _PATH.fullmatch(str(error))
     what = found["what"] if found else str(error)
     path = prefix + (found["path"] or "$").removeprefix("$") if found else prefix
+    if named := _NAMED.match(what):  # the decoder tells the object around it
+        path = f"{path}.{named['name']}"
     details: dict[str, Any] = {"field": path}
     if typed := _EXPECTED.match(what):
         details["expected"] = typed["expected"]
@@ -135,7 +138,7 @@ def translate(error: Exception) -> ApiError:  # noqa: PLR0911  one return per ki
     if isinstance(error, msgspec.DecodeError):
         return malformed(error)
     if isinstance(error, ValidationException):
-        return ApiError(400, _validation_message(error), details={"fields": _plain(error.extra)})
+        return ApiError(400, _validation_message(error), details=_validation_details(error))
     if isinstance(error, HTTPException) and error.status_code < 500:
         headers = {key: value for key, value in (error.headers or {}).items() if key.lower() != "content-type"}
         return ApiError(error.status_code, _sentence(error), headers=headers)
@@ -181,6 +184,14 @@ def _validation_message(error: ValidationException) -> str:
     items = [item for item in extra if isinstance(item, dict)] if isinstance(extra, list) else []
     parts = [f"{item.get('key', '?')}: {item.get('message', 'is not valid')}" for item in items]
     return "; ".join(parts) or error.detail
+
+
+def _validation_details(error: ValidationException) -> dict[str, Any]:
+    """Every field that is wrong, and the first one by itself, as where only one can be."""
+    fields: Any = _plain(error.extra)
+    first: Any = fields[0] if isinstance(fields, list) and fields else None
+    named = {"field": str(first["key"])} if isinstance(first, dict) and "key" in first else {}
+    return {**named, "fields": fields}
 
 
 def _plain(value: Any) -> Any:

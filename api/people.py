@@ -154,7 +154,8 @@ def check_csrf(secret: bytes, bound_to: str, told: str) -> None:
     Raises:
         ApiError: 403, it is missing or another.
     """
-    if not hmac.compare_digest(csrf_token(secret, bound_to), told):
+    # As bytes: of texts, only plain ASCII can be compared in constant time, and anybody may send anything.
+    if not hmac.compare_digest(csrf_token(secret, bound_to).encode(), told.encode("utf-8", "replace")):
         raise ApiError(403, "send the CSRF token of this session as X-CSRF-Token", details={"field": "X-CSRF-Token"})
 
 

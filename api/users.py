@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
@@ -22,11 +22,11 @@ from api.people import COOKIE, CSRF_HEADER, csrf_token
 from api.services import services_of
 from commands.bus import Principal
 from commands.erasure import erase_user
-from commands.members import remove_member
+from commands.members import leave_all
 from commands.sessions.facts import person_id_of
 from commands.users import accounts
 from domain.erasure.events import ErasureCertified
-from domain.kernel import PLATFORM, NotFoundError, tag_of
+from domain.kernel import PLATFORM, tag_of
 from domain.users.events import UserLoggedIn, UserLoginFailed, UserRegistered
 from eventstore.erasure import organizations_that_know
 from eventstore.sealing import unboxed
@@ -157,7 +157,8 @@ async def _changed(request: Request[Any, Any, Any], position: int | None) -> Res
 async def close(request: Request[Any, Any, Any]) -> Response[CertificateView]:
     """For ever: memberships and logins end, the address becomes free, and everything sealed for the user becomes unreadable.
 
-    Refused while an organization has no other owner.  The answer is the certificate: nobody can sign in to ask for it later.
+    Refused, and nothing changed, while one of their organizations has no other owner.  The answer is the certificate: nobody
+    can sign in to ask for it later.
     """
     principal = principal_of(request)
 
@@ -184,10 +185,9 @@ async def close_and_erase(
     services = services_of(request)
     emails, ever = await traces_of(request, user_id)
     found = await members.organizations_of(services.pool, user_id)
-    # Organizations one owns first: only they can refuse.
-    for membership in sorted(found, key=lambda one: one.permission != "owner"):
-        with suppress(NotFoundError):  # the read model has not heard yet: an attempt before this one got so far
-            await remove_member(services.store, acting(membership), user_id)
+    # Organizations one owns first: only they can refuse, also where somebody else left while we asked.
+    places = [acting(one) for one in sorted(found, key=lambda one: one.permission != "owner")]
+    await leave_all(services.store, places, user_id)
     return await erase_user(
         eraser_of(request),
         user_id,
@@ -250,11 +250,11 @@ async def activity(
     rows = await queries.activity(services.pool, user_id_of(principal), limit=limit + 1, before=before)
     shown, more = rows[:limit], len(rows) > limit
     items = await _logins(request, shown)
-    page = LoginPage(
-        items=items,
-        next_cursor=queries.cursor_of(shown[-1]) if more else None,
-        links={"self": f"{A}/activity"},
-    )
+    after = queries.cursor_of(shown[-1]) if more else None
+    links = {"self": f"{A}/activity"}
+    if after is not None:
+        links["next"] = f"{A}/activity?{urlencode({'limit': limit, 'cursor': after})}"
+    page = LoginPage(items=items, next_cursor=after, links=links)
     return json_answer(page)
 
 

@@ -19,9 +19,17 @@ from commands.bus import Once, Principal, load, transact
 from commands.members import actor_of, add_member
 from commands.sessions.facts import person_id_of
 from domain.invitations import decide
-from domain.invitations.decide import NO_INVITATION, Invitation, InvitationState, evolve, existing, invitation_stream
-from domain.invitations.events import InvitationCreated
-from domain.kernel import DomainError, Event, NotFoundError, Sealed, tag_of
+from domain.invitations.decide import (
+    NO_INVITATION,
+    PENDING,
+    Invitation,
+    InvitationState,
+    evolve,
+    existing,
+    invitation_stream,
+)
+from domain.invitations.events import InvitationCreated, InvitationResent
+from domain.kernel import DomainError, Event, NotFoundError, Sealed, Stream, tag_of
 from domain.organizations.members import check_grant
 from domain.organizations.state import (
     NO_ORGANIZATION,
@@ -44,10 +52,17 @@ JOIN_PAUSE_S = 0.02
 SYSTEM = Actor(None, OWNER)  # joining was decided when the invitation was made
 
 _LABEL = b"crewkit invitation 1 "
+_SENT = (InvitationCreated, InvitationResent)
 
 
 class AlreadyMemberError(DomainError):
     """Who belongs to the organization leaves the invitation to others."""
+
+    code = "conflict"
+
+
+class UnvouchedError(DomainError):
+    """Whoever sent the invitation was removed or has less to give by now; somebody else may send it again."""
 
     code = "conflict"
 
@@ -168,6 +183,7 @@ async def accept(
     Raises:
         NotFoundError: the organization, or an invitation of this token, does not exist.
         AlreadyMemberError: the user needs no invitation.
+        UnvouchedError: who sent it last could not send it now.
         InvitationOverError: somebody else took it, or something else has become of it.
     """
     user_id = _user(principal)
@@ -176,6 +192,8 @@ async def accept(
     invitation = existing((await load(store, principal.org_id, stream, evolve, NO_INVITATION))[0])
     if user_id in organization.members and invitation.user_id != user_id:
         raise AlreadyMemberError("you belong to this organization already")
+    if invitation.status == PENDING:
+        _check_vouched(organization, await _sender(store, principal.org_id, stream), invitation)
     taken = await _transact(
         store,
         principal,
@@ -209,14 +227,13 @@ async def join(
     address = await _address(ring, principal.org_id, invitation, gone_is_fine=True)
     for tries in range(1, JOIN_TRIES_MAX + 1):
         organization = await _organization(store, principal.org_id)
-        role = invitation.org_role if invitation.org_role in organization.roles else ORG_ROLE_DEFAULT
         try:
             return await add_member(
                 store,
                 principal,
                 user_id,
                 permission=invitation.permission,
-                org_role=role,
+                org_role=_role(organization, invitation),
                 email=address or None,
                 name=name,
                 invitation_id=invitation.invitation_id,
@@ -284,12 +301,34 @@ async def _organization(store: EventStore, org_id: UUID) -> Organization:
     return living((await load(store, org_id, organization_stream(org_id), evolve_organization, NO_ORGANIZATION))[0])
 
 
+async def _sender(store: EventStore, org_id: UUID, stream: Stream) -> str | None:
+    """Who mailed the token that is good now, as the envelope tells."""
+    told = await store.read_stream(org_id, stream)
+    return next((one.meta.actor for one in reversed(told) if isinstance(one.event, _SENT)), None)
+
+
+def _check_vouched(organization: Organization, sender: str | None, invitation: Invitation) -> None:
+    """What a user offered holds while they could offer it; what a key or the installation did, the organization itself did."""
+    kind, _, user_id = (sender or "").partition(":")
+    if kind != "user":
+        return
+    try:
+        check_grant(organization, Actor(UUID(user_id)), invitation.permission, _role(organization, invitation))
+    except EscalationError as error:
+        message = "who sent this invitation cannot give so much any more; ask somebody else there to send it again"
+        raise UnvouchedError(message) from error
+
+
+def _role(organization: Organization, invitation: Invitation) -> str:
+    """The working role that was offered, or, where that is gone, the usual one."""
+    return invitation.org_role if invitation.org_role in organization.roles else ORG_ROLE_DEFAULT
+
+
 async def _managed(store: EventStore, principal: Principal, invitation_id: str) -> tuple[Organization, Invitation]:
     organization = await _organization(store, principal.org_id)
     state = (await load(store, principal.org_id, invitation_stream(invitation_id), evolve, NO_INVITATION))[0]
     invitation = existing(state)
-    role = invitation.org_role if invitation.org_role in organization.roles else ORG_ROLE_DEFAULT
-    check_grant(organization, actor_of(principal), invitation.permission, role)
+    check_grant(organization, actor_of(principal), invitation.permission, _role(organization, invitation))
     return organization, invitation
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from commands.bus import Once, Principal, transact
-from domain.kernel import Sealed
+from commands.bus import Once, Principal, load, transact
+from domain.kernel import NotFoundError, Sealed
 from domain.organizations import members as decide
 from domain.organizations.state import (
     ADMIN,
@@ -122,6 +124,28 @@ async def remove_member(store: EventStore, principal: Principal, user_id: UUID) 
         lambda state: decide.remove(state, actor=actor_of(principal), user_id=user_id, at=datetime.now(UTC)),
         meta=principal.meta(),
     )
+
+
+async def leave_all(store: EventStore, places: Sequence[Principal], user_id: UUID) -> None:
+    """End a user's memberships in several organizations, or in none: whatever refuses is asked before the first one ends.
+
+    `places` say in whose name it is done in each of them; where the user is no member (any more), nothing happens.
+
+    Raises:
+        DomainError: see `domain.organizations.members.remove`; `details["organization_id"]` names the organization.
+        StreamMovedError: one of them kept changing.
+    """
+    for there in places:
+        stream = organization_stream(there.org_id)
+        state = (await load(store, there.org_id, stream, evolve_organization, NO_ORGANIZATION))[0]
+        with contextlib.suppress(NotFoundError):
+            try:
+                decide.remove(state, actor=actor_of(there), user_id=user_id, at=datetime.now(UTC))
+            except decide.LastOwnerError as error:
+                raise decide.LastOwnerError(str(error), organization_id=str(there.org_id)) from error
+    for there in places:
+        with contextlib.suppress(NotFoundError):
+            await remove_member(store, there, user_id)
 
 
 async def transfer_ownership(

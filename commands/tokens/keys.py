@@ -147,7 +147,7 @@ async def make_first_key(store: EventStore) -> None:
         decide.KEYS_STREAM,
         decide.evolve_keys,
         decide.NO_KEYS,
-        lambda state: decide.make_first(state, made),
+        lambda state: decide.make_first(state, made, at=at),
         meta=Meta(actor="system:signing-keys"),
     )
 

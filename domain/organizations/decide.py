@@ -27,6 +27,7 @@ from domain.organizations.state import (
     InvalidFieldError,
     Organization,
     OrganizationState,
+    check_text,
     evolve_organization,
     organization_stream,
 )
@@ -154,8 +155,7 @@ def create(
     if isinstance(state, Organization):
         return []
     check_slug(slug)
-    if not name.strip() or len(name) > NAME_CHARS_MAX:
-        raise InvalidFieldError(f"name must have 1 to {NAME_CHARS_MAX} characters", field="name")
+    check_text(name, "name", NAME_CHARS_MAX)
     events: list[Event] = [
         OrganizationCreated(organization_id=organization_id, slug=slug, name=name, owner_id=owner_id, created_at=at)
     ]
@@ -190,8 +190,7 @@ def issue(
     if not scopes or unknown:
         wrong = f"; unknown: {', '.join(unknown)}" if unknown else ""
         raise InvalidFieldError(f"scopes must be some of {', '.join(sorted(SCOPES))}{wrong}", field="scopes")
-    if not label.strip() or len(label) > LABEL_CHARS_MAX:
-        raise InvalidFieldError(f"label must have 1 to {LABEL_CHARS_MAX} characters", field="label")
+    check_text(label, "label", LABEL_CHARS_MAX)
     if expires_at is not None and expires_at <= at:
         raise InvalidFieldError("expires_at must lie in the future", field="expires_at")
     return [

@@ -29,6 +29,7 @@ from domain.organizations.state import (
     InvalidFieldError,
     Organization,
     OrganizationState,
+    check_text,
     living,
     require,
 )
@@ -155,10 +156,9 @@ def check_name(name: str) -> None:
     """Refuse a name that nobody could read.
 
     Raises:
-        InvalidFieldError: empty, or too long.
+        InvalidFieldError: empty, too long or not printable.
     """
-    if not name.strip() or len(name) > NAME_CHARS_MAX:
-        raise InvalidFieldError(f"name must have 1 to {NAME_CHARS_MAX} characters", field="name")
+    check_text(name, "name", NAME_CHARS_MAX)
 
 
 def check_region(region: str) -> None:

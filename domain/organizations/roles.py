@@ -20,6 +20,7 @@ from domain.organizations.state import (
     InvalidFieldError,
     OrganizationState,
     Role,
+    check_text,
     living,
     require,
 )
@@ -202,13 +203,13 @@ def _with(role: Role, fields: RoleFields) -> Role:
     if fields.level is not None and not 1 <= fields.level <= LEVEL_MAX:
         raise InvalidFieldError(f"level must be 1 to {LEVEL_MAX}", field="level")
     name = fields.custom_name
-    if name is not None and (not name.strip() or len(name) > ROLE_NAME_CHARS_MAX):
-        raise InvalidFieldError(f"custom_name must have 1 to {ROLE_NAME_CHARS_MAX} characters", field="custom_name")
+    if name is not None:
+        check_text(name, "custom_name", ROLE_NAME_CHARS_MAX)
     tools = fields.tools
-    odd = (not tool.strip() or len(tool) > TOOL_CHARS_MAX for tool in tools or ())
+    odd = (not tool.strip() or len(tool) > TOOL_CHARS_MAX or not tool.isprintable() for tool in tools or ())
     if len(tools or ()) > TOOLS_MAX or any(odd):
         raise InvalidFieldError(
-            f"tools must be at most {TOOLS_MAX} names of 1 to {TOOL_CHARS_MAX} characters", field="tools"
+            f"tools must be at most {TOOLS_MAX} names of 1 to {TOOL_CHARS_MAX} printable characters", field="tools"
         )
     return Role(
         role.role_id,

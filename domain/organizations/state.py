@@ -42,6 +42,16 @@ class InvalidFieldError(DomainError):
     code = "validation_failed"
 
 
+def check_text(text: str, field: str, chars_max: int) -> None:
+    """Refuse a name that nobody could read, or that would do something to whoever's terminal or mail shows it.
+
+    Raises:
+        InvalidFieldError: empty, too long or not printable.
+    """
+    if not text.strip() or len(text) > chars_max or not text.isprintable():
+        raise InvalidFieldError(f"{field} must have 1 to {chars_max} printable characters", field=field)
+
+
 class EscalationError(DomainError):
     """Who asks may not do this, or not to this member."""
 

@@ -206,9 +206,9 @@ def trusted(keys: Keys, at: datetime) -> list[SigningKey]:
     return found
 
 
-def make_first(state: Keys, event: SigningKeyMade) -> list[Event]:
-    """Make a key where there is none that could sign."""
-    return [] if state.made else [event]
+def make_first(state: Keys, event: SigningKeyMade, *, at: datetime) -> list[Event]:
+    """Make a key where there is none that signs now: none was made, or the one that did was withdrawn before the next began."""
+    return [event] if signing(state, at) is None else []
 
 
 def make_next(state: Keys, event: SigningKeyMade, *, at: datetime) -> list[Event]:

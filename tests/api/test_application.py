@@ -114,7 +114,7 @@ def shape_otlp(answer: Any) -> tuple[int, str]:
         (b'{"events": [{"payload": {}, "agent": 4}]}', "$.events[0].agent", "str"),
         (b'{"events": [{"payload": {}}, {"payload": []}]}', "$.events[1].payload", "object"),
         (b'[{"payload": {}, "at": "soon"}]', "$[0].at", None),
-        (b'{"payload": {}, "surprise": 1}', "$", None),
+        (b'{"payload": {}, "surprise": 1}', "$.surprise", None),
     ],
 )
 async def test_a_malformed_body_is_refused_with_the_path_of_the_field(

@@ -175,6 +175,34 @@ async def test_who_was_removed_does_not_come_back_with_the_old_invitation(
     assert await finish_joinings(house.store.pool, house.store) == 0
 
 
+@pytest.mark.parametrize(("since", "status"), [("removed", 409), ("developer", 409), ("manager", 409), ("owner", 200)])
+async def test_an_invitation_is_worth_what_its_sender_could_give_now(
+    http: httpx.AsyncClient, house: House, since: str, status: int
+) -> None:
+    path, sender, invited = f"{house.ours.base}/members/invitations", await signed_in(house), await signed_in(house)
+    await join(house, house.ours, sender.user_id, "admin")
+    wish = {"email": "ann@example.com", "permission": "admin"}
+    made = await http.post(path, headers=bearer(sender), json=wish)
+    assert made.status_code == 201
+    [token] = await mailed(house)
+    if since == "removed":
+        await remove_member(house.store, operator(house.ours.org_id), sender.user_id)
+        await house.project()
+    else:
+        await join(house, house.ours, sender.user_id, since)
+    answer = await http.post(f"/api/v1/invitations/{token}/accept", headers=bearer(invited))
+    assert answer.status_code == status
+    if status == 200:
+        return
+    assert answer.json()["error"]["code"] == "conflict"
+    assert (await http.get(f"/api/v1/invitations/{token}")).json()["status"] == "pending"
+    again = await http.post(made.json()["_links"]["resend"], headers=house.ours.headers("all"))
+    assert again.status_code == 200, "whoever can give it takes it over"
+    await house.project()
+    token = (await mailed(house))[-1]
+    assert (await http.post(f"/api/v1/invitations/{token}/accept", headers=bearer(invited))).status_code == 200
+
+
 async def test_a_member_needs_no_invitation(http: httpx.AsyncClient, house: House) -> None:
     pair = await signed_in(house)
     await join(house, house.ours, pair.user_id, "viewer")
@@ -194,7 +222,7 @@ async def test_a_member_needs_no_invitation(http: httpx.AsyncClient, house: Hous
         ("developer", {"email": "x@example.com"}, 403, None),
         ("manager", {"email": "nobody"}, 422, "email"),
         ("manager", {"email": "x@example.com", "org_role": "wizard"}, 422, "org_role"),
-        ("manager", {}, 400, "$"),
+        ("manager", {}, 400, "$.email"),
     ],
 )
 async def test_who_may_invite_whom(

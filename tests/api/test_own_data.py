@@ -154,6 +154,25 @@ async def test_closing_the_account_erases_its_user_everywhere(http: httpx.AsyncC
     await house.project()
 
 
+async def test_an_account_that_cannot_be_closed_keeps_every_membership(http: httpx.AsyncClient, house: House) -> None:
+    pair = await signed_in(house)
+    await join(house, house.ours, pair.user_id, "owner")  # beside the founder
+    alone = await http.post("/api/v1/organizations", headers=bearer(pair), json={"slug": "zoo", "name": "Zoo"})
+    assert alone.status_code == 201
+    await house.project()
+    refused = await http.delete("/api/v1/auth/me", headers=bearer(pair))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+    assert refused.json()["error"]["details"] == {"organization_id": alone.json()["organization_id"]}
+    await house.project()
+    mine = (await http.get("/api/v1/auth/organizations", headers=bearer(pair))).json()["items"]
+    assert [(one["slug"], one["permission"]) for one in mine] == [("default", "owner"), ("zoo", "owner")]
+    assert await house.store.find(house.ours.org_id, type="member.removed.v1") == []
+    gone = await http.delete("/api/v1/organizations/zoo", headers=bearer(pair), params={"confirm": "zoo"})
+    assert gone.status_code == 204
+    await house.project()
+    assert (await http.delete("/api/v1/auth/me", headers=bearer(pair))).status_code == 200
+
+
 def secret_of(house: House) -> bytes:
     """What the application keys the ids of people with."""
     return person_secret(load_or_create_master_key(Path(house.settings.key_file or "")))

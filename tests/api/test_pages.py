@@ -96,6 +96,8 @@ async def test_forms_of_other_sites_are_refused(http: Any, house: House) -> None
     for told in ("", "0" * 64, mine[:-1] + ("0" if mine[-1] != "0" else "1")):
         refused = await http.post("/login", data={"email": ADA, "password": PASSWORD, "csrf_token": told})
         assert refused.status_code == 403
+    odd = await http.post("/login", data={"email": ADA, "password": PASSWORD, "csrf_token": "\u00e9" * 64})
+    assert odd.status_code == 403
     http.cookies.set(BROWSER_COOKIE, "an attacker planted this one")
     assert (await http.post("/login", data={"csrf_token": mine})).status_code == 403
     assert (await http.post("/logout")).status_code == 415

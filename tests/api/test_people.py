@@ -122,6 +122,9 @@ async def test_rotation_logs_nobody_out_and_withdrawal_everybody(app: Any, clien
     await withdraw_signing_key(house.store, first.kid)
     app.state.services.tools.tokens.keys._read_at = None
     assert (await client.get(path, headers=bearer(pair))).status_code == 401
+    tools.tokens.keys._read_at = None
+    again = await signed_in(house)  # although the next key does not sign yet
+    assert (await tools.tokens.check(again.access_token)).user_id == again.user_id
 
 
 async def test_the_private_half_of_a_signing_key_is_stored_sealed_and_never_shown(app: Any, house: House) -> None:

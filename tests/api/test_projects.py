@@ -80,7 +80,7 @@ async def test_a_project_begins_once_and_is_read_by_slug_id_and_alias(http: http
         ({"slug": "x", "git_remotes": ["/srv/x.git"]}, 422, "git_remote"),
         ({"slug": "x", "git_remotes": [], "stacks": ["cobol"]}, 422, "stacks"),
         ({"slug": "x", "git_remotes": [1]}, 400, "$.git_remotes[0]"),
-        ({"slug": "x", "owner": "me"}, 400, "$"),
+        ({"slug": "x", "owner": "me"}, 400, "$.owner"),
     ],
 )
 async def test_what_cannot_begin_names_the_field(

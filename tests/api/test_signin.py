@@ -268,9 +268,9 @@ async def test_logins_are_listed_with_where_they_came_from(http: Any, house: Hou
     told = [(item["outcome"], item["user_agent"], item["current"]) for item in page["items"]]
     assert told == [("succeeded", "another browser", False), ("succeeded", "test browser 1", True)]
     assert page["items"][0]["ip"] == "127.0.0.1"
-    rest = (await http.get(f"{A}/activity", headers=carrying(pair), params={"cursor": page["next_cursor"]})).json()
+    rest = (await http.get(page["_links"]["next"], headers=carrying(pair))).json()
     assert [(item["outcome"], item["reason"]) for item in rest["items"]] == [("failed", "password")]
-    assert rest["next_cursor"] is None
+    assert (rest["next_cursor"], "next" in rest["_links"]) == (None, False)
     odd = await http.get(f"{A}/activity", headers=carrying(pair), params={"cursor": "x"})
     assert odd.status_code == 400
     new_device = await house.store.find(PLATFORM, type="user.new_device_login.v1")

@@ -171,7 +171,16 @@ def test_a_new_key_signs_when_it_is_active_and_the_old_one_counts_until_its_toke
 def test_a_rotation_that_is_under_way_is_not_repeated() -> None:
     state = keys(made("a", AT), made("b", AT + timedelta(minutes=2)))
     assert decide.make_next(state, made("c", AT), at=AT) == []
-    assert decide.make_first(state, made("c", AT)) == []
+    assert decide.make_first(state, made("c", AT), at=AT) == []
+
+
+def test_a_key_withdrawn_before_the_next_one_signs_is_replaced_at_once() -> None:
+    pending = keys(made("a", AT), made("b", AT + timedelta(minutes=2)))
+    state = reduce(decide.evolve_keys, decide.withdraw(pending, kid="a", at=AT), pending)
+    assert decide.signing(state, AT) is None
+    state = reduce(decide.evolve_keys, decide.make_first(state, made("c", AT), at=AT), state)
+    for at in (AT, AT + timedelta(minutes=3)):
+        assert (decide.signing(state, at) or made("", AT)).kid == "c"
 
 
 def test_a_withdrawn_key_is_not_believed() -> None:

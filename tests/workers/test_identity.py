@@ -124,7 +124,7 @@ async def test_signing_keys_rotate_when_they_are_old_and_not_before(house: House
         decide.KEYS_STREAM,
         decide.evolve_keys,
         decide.NO_KEYS,
-        lambda state: decide.make_first(state, made),
+        lambda state: decide.make_first(state, made, at=old),
         meta=Meta(),
     )
     assert await rotate_signing_keys(house.store) == 1
