@@ -27,6 +27,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: Annotated[str | None, Meta(description="API key the client commands use")] = None
     organization: Annotated[str | None, Meta(description="organization the client commands use")] = None
     sign_ins_per_min: Annotated[int, Meta(description="tries to sign in per minute and address; 0: no limit")] = 60
+    trusted_proxies: Annotated[
+        str | None,
+        Meta(
+            description="proxies (addresses or networks, with commas between) whose `X-Forwarded-For` tells who calls"
+        ),
+    ] = None
     public_url: Annotated[str | None, Meta(description="address people reach the API at, for links and passkeys")] = (
         None
     )

@@ -23,7 +23,7 @@ from domain.kernel import DomainError
 from eventstore.database import WORKER_ROLE, Connection, Pool, connect_pool
 from eventstore.exports import drop_parts
 from eventstore.mapper import Mapper
-from eventstore.objects import open_objects
+from eventstore.objects import Objects, open_objects
 from eventstore.port import Meta, StoreUnavailableError
 from eventstore.postgres import PostgresStore
 from eventstore.proof import Signer, log_name
@@ -82,6 +82,7 @@ class Tools(msgspec.Struct, frozen=True):
     owner: Pool
     store: PostgresStore
     consolidator: Consolidator
+    objects: Objects
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -199,7 +200,9 @@ JOBS = (
     Job("expire_devices", DEVICES_EVERY_S, lambda tools: expire_devices(tools.settings, tools.pool, tools.store)),
     Job("rotate_signing_keys", SIGNING_KEYS_EVERY_S, lambda tools: rotate_signing_keys(tools.store)),
     Job("purge_projects", PURGE_EVERY_S, lambda tools: purge_projects(tools.pool, tools.store)),
-    Job("purge_organizations", PURGE_EVERY_S, lambda tools: purge_organizations(tools.pool, tools.store)),
+    Job(
+        "purge_organizations", PURGE_EVERY_S, lambda tools: purge_organizations(tools.pool, tools.store, tools.objects)
+    ),
 )
 
 
@@ -251,7 +254,7 @@ class Scheduler:
                 log.info("scheduler.active", jobs=[job.name for job in self._jobs])
                 self._backoff.reset()
                 consolidator = Consolidator(self._settings, pool, store, self._objects)
-                tools = Tools(self._settings, pool, owner, store, consolidator)
+                tools = Tools(self._settings, pool, owner, store, consolidator, self._objects)
                 await self._run_jobs(tools, office, stop)
             finally:
                 await store.close()

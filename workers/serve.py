@@ -31,6 +31,11 @@ _KEEP_ALIVE_S = 65  # longer than the idle time of common load balancers (60 s)
 _COLLECT_AFTER = (50_000, 20, 50)
 
 
+def trusting(settings: Settings) -> dict[str, Any]:
+    """How uvicorn learns the caller's address: from the connection, or, behind the proxies that are named, from them."""
+    return {"proxy_headers": bool(settings.trusted_proxies), "forwarded_allow_ips": settings.trusted_proxies or ""}
+
+
 def run_api(settings: Settings, listening: socket.socket) -> None:
     """Serve on `listening` until SIGTERM or SIGINT.  Several processes may share one socket."""
     import uvicorn  # noqa: PLC0415  the supervisor imports this module and must stay small
@@ -49,7 +54,7 @@ def run_api(settings: Settings, listening: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        **trusting(settings),
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_WAIT_S,
     )

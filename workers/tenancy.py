@@ -9,14 +9,16 @@ import structlog
 
 from commands import invitations as inviting
 from commands.bus import Principal, load
+from commands.exports import drop_file
 from commands.projects import purge_project
 from commands.tenants import purge_organization
 from domain.invitations.decide import NO_INVITATION, Invitation, evolve, invitation_stream
 from domain.kernel import DomainError
 from domain.organizations.manage import KEEP_DELETED
 from eventstore.database import Pool
+from eventstore.objects import Objects
 from eventstore.postgres import PostgresStore
-from projections import invitations, projects, tenants
+from projections import exports, invitations, projects, tenants
 
 log = structlog.get_logger("scheduler")
 
@@ -83,8 +85,8 @@ async def finish_joinings(pool: Pool, store: PostgresStore) -> int:
     return joined
 
 
-async def purge_organizations(pool: Pool, store: PostgresStore) -> int:
-    """End organizations that were deleted long enough ago: the fact, then the keys of their people, then their rows.
+async def purge_organizations(pool: Pool, store: PostgresStore, objects: Objects) -> int:
+    """End organizations that were deleted long enough ago: the fact, then files of exports, keys of their people, rows.
 
     Destroying is repeated until nothing is left, so that a crash half-way costs nothing.
     """
@@ -102,6 +104,10 @@ async def purge_organizations(pool: Pool, store: PostgresStore) -> int:
             continue
         gone.append(org_id)
     for org_id in dict.fromkeys(gone):
+        async with pool.acquire() as connection:
+            files = await exports.formats_of(connection, org_id)
+        for export_id, file_format in files:  # before the rows that know of them
+            await drop_file(objects, org_id, export_id, file_format)
         done += await _erase(pool, org_id)
     return done
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from litestar import MediaType, Request, Response, get, post
 from litestar.params import QueryParameter
 
+from api.contacts import contact_of
 from api.errors import not_found
 from api.pages.rendering import page
 from api.pages.session import checked_form, redirect, visitor_of
@@ -61,7 +62,11 @@ async def decide(request: AnyRequest) -> Response[Any]:
     )
     accepted = fields.get("decision") == "accept"
     if accepted:
-        await commands.accept(services.store, services.keyring, principal, found.row.invitation_id, token)
+        _, name = await contact_of(request, user_id)
+        outcome = await commands.accept(
+            services.store, services.keyring, principal, found.row.invitation_id, token, name=name
+        )
+        await services.settle_members(outcome.position)
     else:
         await commands.decline(services.store, principal, found.row.invitation_id, token)
     title = f"You belong to {found.organization}" if accepted else "You declined the invitation"

@@ -30,6 +30,8 @@ CHALLENGE_BYTES = 32
 NAME_DEFAULT = "Passkey"
 TRANSPORTS = frozenset({"usb", "nfc", "ble", "smart-card", "internal", "cable", "hybrid"})
 _DECOY_LABEL = b"crewkit decoy passkey 1 "
+DECOY_BYTES = (16, 20, 32, 32, 48, 64)  # lengths that authenticators and password managers give their credential ids
+DECOYS_ONE, DECOYS_TWO = 165, 230  # of 256 addresses, how many have one decoy, and how many at most two
 LIFE_MS = int(once.CHALLENGE_LIFE.total_seconds() * 1000)
 
 
@@ -104,20 +106,30 @@ async def register(
     return registered.passkey_id, outcome.position if outcome else 0
 
 
+def decoys(secret: bytes, account: str) -> list[bytes]:
+    """Ids of passkeys that nobody has, the same ones for an address every time: as many, and as long, as people's own are."""
+    drawn = hmac.digest(secret, _DECOY_LABEL + account.encode(), "sha512")
+    number = 1 + (drawn[0] > DECOYS_ONE) + (drawn[0] > DECOYS_TWO)
+    lengths = [DECOY_BYTES[drawn[n + 1] % len(DECOY_BYTES)] for n in range(number)]
+    return [
+        hmac.digest(secret, _DECOY_LABEL + account.encode() + bytes([n]), "sha512")[:length]
+        for n, length in enumerate(lengths)
+    ]
+
+
 async def challenge_for_login(
     tools: Tools, party: RelyingParty, account: str | None, user_id: UUID | None, visit: Visit
 ) -> Challenge:
     """Begin to sign in.  `account` None: whichever passkey the authenticator knows for this site.
 
     Else the passkeys of that address are named (`account` is its keyed hash, `user_id` whose it is, if anybody's); an address
-    without any gets one that nobody has, so that the answer does not tell which addresses have accounts.
+    without any gets some that nobody has, so that the answer does not tell which addresses have accounts.
     """
     allowed: list[bytes] = []
     if account is not None:
         state = NOBODY if user_id is None else await load_user(tools.store, user_id)
         known = state.passkeys if isinstance(state, User) and state.status == "active" else ()
-        decoy = hmac.digest(tools.secret, _DECOY_LABEL + account.encode(), "sha256")
-        allowed = [decoded(one.credential_id) for one in known] or [decoy]
+        allowed = [decoded(one.credential_id) for one in known] or decoys(tools.secret, account)
     challenge_id, challenge = await _issue(tools, "login", user_id if allowed else None, visit)
     options = await ceremony.options_to_log_in(party, challenge, allowed, LIFE_MS)
     return Challenge(challenge_id=challenge_id, options=options)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.organizations.events import SubjectShredded
+from domain.organizations.events import OrganizationPurged, SubjectShredded
 from eventstore.port import Recorded
 from projections.base import Key, Table
 from projections.sessions.tables import (
@@ -41,10 +41,11 @@ class Touched(msgspec.Struct):
     tools: set[tuple[str, str]] = msgspec.field(default_factory=set[tuple[str, str]])
     prompts: set[tuple[str, str]] = msgspec.field(default_factory=set[tuple[str, str]])
     erased: set[UUID] = msgspec.field(default_factory=set[UUID])
+    purged: bool = False  # there are no rows any more, whatever else was touched
 
     def __len__(self) -> int:
         parts = (self.sessions, self.llm_sessions, self.calls, self.messages, self.tools, self.prompts, self.erased)
-        return sum(len(part) for part in parts)
+        return sum(len(part) for part in parts) + self.purged
 
 
 def note(found: dict[UUID, Touched], recorded: Recorded, touches: Touches) -> None:
@@ -53,25 +54,31 @@ def note(found: dict[UUID, Touched], recorded: Recorded, touches: Touches) -> No
     event = recorded.event
     if isinstance(event, SubjectShredded):
         found.setdefault(org, Touched()).erased.add(event.person_id)
-        return
-    for table, key in touches(recorded):
-        mine = found.get(key[0])
-        if mine is None:
-            mine = found[key[0]] = Touched()
-        if table is LLM_SESSION or table is SUBAGENT or table is TALLY:
-            mine.llm_sessions.add(key[1])
-        elif table is SESSION:
-            mine.sessions.add(key[1])
-        elif table is MODEL_CALL:
-            mine.calls.add(key[1])
-        elif table is MODEL_CALL_ALIAS:
-            mine.messages.add(key[1])
-        elif table is TOOL_CALL:
-            mine.tools.add((key[1], key[2]))
-            mine.llm_sessions.add(key[1])
-        elif table is PROMPT:
-            mine.prompts.add((key[1], key[2]))
-            mine.llm_sessions.add(key[1])
+    elif isinstance(event, OrganizationPurged):
+        found.setdefault(org, Touched()).purged = True
+    else:
+        for table, key in touches(recorded):
+            mine = found.get(key[0])
+            if mine is None:
+                mine = found[key[0]] = Touched()
+            _note_key(mine, table, key)
+
+
+def _note_key(mine: Touched, table: Table[Any], key: Key) -> None:
+    if table is LLM_SESSION or table is SUBAGENT or table is TALLY:
+        mine.llm_sessions.add(key[1])
+    elif table is SESSION:
+        mine.sessions.add(key[1])
+    elif table is MODEL_CALL:
+        mine.calls.add(key[1])
+    elif table is MODEL_CALL_ALIAS:
+        mine.messages.add(key[1])
+    elif table is TOOL_CALL:
+        mine.tools.add((key[1], key[2]))
+        mine.llm_sessions.add(key[1])
+    elif table is PROMPT:
+        mine.prompts.add((key[1], key[2]))
+        mine.llm_sessions.add(key[1])
 
 
 _AT = "(c.at AT TIME ZONE 'UTC') AS called_at"

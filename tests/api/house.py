@@ -92,9 +92,9 @@ class Live:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Litestar, port: int = 0) -> AsyncIterator[Live]:
-    """Run uvicorn in this loop until the block ends."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="on", ws="wsproto")
+async def serving(app: Litestar, port: int = 0, **more: Any) -> AsyncIterator[Live]:
+    """Run uvicorn in this loop until the block ends; `more` of its settings."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="on", ws="wsproto", **more)
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  the test's signals are not the server's
     task = asyncio.create_task(server.serve())

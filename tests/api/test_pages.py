@@ -183,7 +183,7 @@ async def test_the_mail_of_an_invitation_leads_to_membership(http: Any, house: H
     await house.project()
     assert "not open any more" in (await http.get(page)).text
     members = (await http.get(f"{house.ours.base}/members", headers=house.ours.headers("all"))).json()
-    assert "manager" in {one["permission"] for one in members["items"]}
+    assert ("manager", "Ada") in {(one["permission"], one["name"]) for one in members["items"]}
 
 
 async def test_an_invitation_can_be_declined_and_an_unknown_one_is_not_found(http: Any, house: House) -> None:

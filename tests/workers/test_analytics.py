@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import duckdb
 import msgspec
@@ -14,7 +15,7 @@ import nats
 import pytest
 
 from domain.kernel import Stream
-from domain.organizations.events import SubjectShredded
+from domain.organizations.events import OrganizationPurged, SubjectShredded
 from domain.pricing import ModelPrice, PriceBook, PriceTable, Rates
 from eventstore.mapper import Mapper
 from eventstore.port import Append, NewEvent
@@ -331,3 +332,29 @@ async def test_a_file_that_is_no_file_or_of_another_version_is_built_anew(
             assert await asker.ask("summary", after=head) == told
         assert file_of(settings) != old
         assert not old.exists()
+
+
+async def test_of_a_purged_organization_no_row_is_left_live_or_rebuilt(
+    settings: Settings, shop: Workshop, store: PostgresStore, asker: Asker
+) -> None:
+    other = UUID(int=77)
+    facts = recorded_facts()
+    async with running(projector(settings)):
+        async with running(run_analytics(settings, subject=asker.subject)):
+            await tell(store, facts, other)
+            head = await tell(store, facts)
+            await asker.ask("summary", after=head)
+            purged = Append(
+                org_id=other,
+                stream=Stream("Organization", str(other)),
+                events=[NewEvent(OrganizationPurged(purged_at=RECEIVED))],
+                expected=0,
+            )
+            head = (await store.append(purged)).position
+            told = await asker.ask("summary", after=head)
+        assert told["total_sessions"] > 0
+        assert str(other) not in repr(live := contents(file_of(settings)))
+        file_of(settings).unlink()
+        async with running(run_analytics(settings, subject=asker.subject)):  # before the scheduler removed its rows
+            assert await asker.ask("summary", after=head) == told
+        assert contents(file_of(settings)) == live

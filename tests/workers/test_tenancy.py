@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,15 @@ from uuid import UUID
 
 import pytest
 
+from commands.exports import FILE_NAMES, key_of, request_file
 from commands.members import add_member
 from commands.organizations import bootstrap, bootstrap_owner_id
+from domain.exports.events import Wishes
 from domain.organizations.events import MemberAdded, OrganizationDeleted
 from domain.organizations.state import organization_stream
 from eventstore.database import WORKER_ROLE, connect_pool
 from eventstore.mapper import Mapper
+from eventstore.objects import Objects, open_objects
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
@@ -69,6 +73,8 @@ async def addresses(house: House, org_id: UUID) -> list[str | None]:
 
 async def test_only_what_was_deleted_long_enough_ago_ends_and_then_entirely(house: House) -> None:
     old, young, alive = [await founded(house, slug) for slug in ("old", "young", "alive")]
+    objects = open_objects(house.settings)
+    kept = {org_id: await stored_export(house, objects, org_id) for org_id in (old, young)}
     await delete(house, old, 91)
     await delete(house, young, 89)
     await house.project()
@@ -87,10 +93,21 @@ async def test_only_what_was_deleted_long_enough_ago_ends_and_then_entirely(hous
         left = {row[0] for row in await pool.fetch(f"SELECT org_id FROM crewkit.{table}")}
         assert left == {young, alive}
     assert await find_key(pool, key_id) is None
+    assert await objects.size(kept[old]) is None, "what was exported is no refuge"
+    assert await objects.size(kept[young]) == 4
     claims = {row[0] for row in await pool.fetch("SELECT key FROM crewkit.claim WHERE scope = 'organization.slug'")}
     assert claims == {"young", "alive"}, "its slug is free"
-    assert await purge_organizations(pool, house.store) == 0, "nothing is left to do"
+    assert await purge_organizations(pool, house.store, objects) == 0, "nothing is left to do"
     assert bootstrap_owner_id(old) not in {row[0] for row in await pool.fetch("SELECT user_id FROM crewkit.member")}
+
+
+async def stored_export(house: House, objects: Objects, org_id: UUID) -> str:
+    """The key of a file that somebody asked for and a worker stored."""
+    wishes = Wishes(format="duckdb", partition="none", tables=[])
+    export_id, _ = await request_file(house.store, operator(org_id), wishes)
+    key = key_of(org_id, export_id, FILE_NAMES["duckdb"])
+    await objects.put(key, io.BytesIO(b"rows"))
+    return key
 
 
 async def run_once(house: House) -> None:
@@ -98,7 +115,7 @@ async def run_once(house: House) -> None:
     done = asyncio.Event()
 
     async def run(tools: Tools) -> int:
-        count = await purge_organizations(tools.pool, tools.store)
+        count = await purge_organizations(tools.pool, tools.store, tools.objects)
         done.set()
         return count
 

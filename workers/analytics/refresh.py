@@ -20,6 +20,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from domain.kernel import tag_of
+from domain.organizations.events import OrganizationPurged
 from eventstore.database import Connection, Pool
 from projections.analytics import changes, facts
 from projections.analytics.changes import Touched
@@ -38,7 +40,11 @@ PARTS = 4  # files that DuckDB reads side by side
 IDS_PER_QUERY_MAX = 1_000  # sessions whose rows are made at once
 
 T = TypeVar("T")
-_ORGANIZATIONS = "SELECT DISTINCT org_id FROM crewkit.session ORDER BY org_id"
+# The scheduler removes a purged organization's rows after the fact: a rebuild meanwhile must not take them in.
+_ORGANIZATIONS = (
+    "SELECT DISTINCT s.org_id FROM crewkit.session s WHERE NOT EXISTS (SELECT FROM crewkit.event e"
+    " WHERE e.org_id = s.org_id AND e.type = $1 AND e.position <= $2) ORDER BY s.org_id"
+)
 _DIRECTORY = "SELECT org_id, slug, name FROM crewkit.organization"
 OTHERS = ("contracts", "coaching")  # the other read models that rows are made of
 _OTHERS = (
@@ -72,7 +78,7 @@ class Refresher:
     def __init__(self, pool: Pool, decoder: Decoder, writing: ThreadPoolExecutor, scratch: Path) -> None:
         self._pool = pool
         self._decoder = decoder
-        self._reads = Reads(PROJECTION.reads, decoder)
+        self._reads = Reads(frozenset({*(PROJECTION.reads or ()), OrganizationPurged}), decoder)
         self._writing = writing
         self._scratch = scratch
 
@@ -145,6 +151,9 @@ class Refresher:
         self, connection: Connection, file: AnalyticsFile, batch: Batch, org_id: UUID, mine: Touched
     ) -> None:
         """Put the rows of what was touched into the batch's folder."""
+        if mine.purged:
+            batch.purged.append(org_id)
+            return
         calls = set(mine.calls)
         if mine.messages:
             calls.update(await self._in_thread(file.repeats, org_id, sorted(mine.messages)))
@@ -200,7 +209,7 @@ class Refresher:
             stand = Stand(found.version, found.generation, found.position)
             writing: asyncio.Future[int] | None = None
             loop = asyncio.get_running_loop()
-            for record in await connection.fetch(_ORGANIZATIONS):
+            for record in await connection.fetch(_ORGANIZATIONS, tag_of(OrganizationPurged), found.position):
                 org_id: UUID = record[0]
                 known = await _known(connection, org_id)
                 after = ""
