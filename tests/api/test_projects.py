@@ -238,7 +238,7 @@ async def test_news_of_the_stacks_is_put_on_record_once_and_what_somebody_said_w
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
-        ({}, 400, "$"),
+        ({}, 400, "$.git_remote"),
         ({"git_remote": "here"}, 422, "git_remote"),
         ({"git_remote": "acme/app", "stacks": ["cobol"]}, 422, "stacks"),
         ({"git_remote": "acme/app", "files": ["x"] * 5_001}, 400, "$.files"),
