@@ -22,11 +22,11 @@ from domain.sessions.decide import KINDS
 from eventstore.database import tenant
 from projections import subagents
 from projections.consolidation import with_stream_status
-from projections.feedback import feedback_of
+from projections.feedback import feedback_rows, open_feedback
 from projections.sessions import queries
 from projections.sessions.queries import CursorError, SessionFilter
 from projections.subagents import SubagentFound
-from projections.worktrees import worktree_of
+from projections.worktrees import open_worktree, worktree_row
 from schemas.linked import (
     LiveAnswer,
     OrganizationLiveAnswer,
@@ -170,13 +170,15 @@ async def one_session(
     services, org_id = services_of(request), principal_of(request).org_id
     await wait_until_fresh(request, READ_MODEL)
     async with tenant(services.pool, org_id) as connection:
-        found = await queries.session_detail(connection, org_id, session_id)
-        found = await with_stream_status(connection, org_id, found) if found else None
-        tree = await queries.session_hierarchy(connection, org_id, session_id) if found else None
-    if found is None:
-        raise not_found("session")
-    place = await worktree_of(services.pool, services.keyring, org_id, found.session.id)
-    said = await feedback_of(services.pool, services.keyring, org_id, found.session.id)
+        known = await queries.session_with_tree(connection, org_id, session_id)
+        if known is None:
+            raise not_found("session")
+        found, tree = known
+        found = await with_stream_status(connection, org_id, found)
+        worktree = await worktree_row(connection, org_id, found.session.id)
+        feedback = await feedback_rows(connection, org_id, found.session.id)
+    place = await open_worktree(services.keyring, org_id, worktree)
+    said = await open_feedback(services.keyring, org_id, feedback)
     found = msgspec.structs.replace(found, worktree=place, feedback=said)
     base = base_path(request)
     links = _session_links(base, found.session.id)

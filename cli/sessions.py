@@ -39,6 +39,7 @@ PAGE_MAX = 200
 RECONNECT_FIRST_S = 1.0
 RECONNECT_MAX_S = 30.0
 RECONNECTS_MAX = 20
+STREAM_MARKS = frozenset({"open", "lagged", "shut-out"})  # what a stream says about itself is no event
 TITLE_CHARS = 48
 TABLE_WIDTH = 500  # where the output is not a terminal, nothing is folded
 
@@ -330,7 +331,11 @@ def _cost_lines(cost: Cost) -> Iterator[str]:
 @sessions.command()
 @click.argument("session_id", metavar="[SESSION]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many events.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    help="Stop after so many events; the marks of the stream itself (open, lagged) do not count.",
+)
 def tail(session_id: str | None, as_json: bool, count: int | None) -> None:
     """Follow a session live, or with no SESSION everything in the organization.  Ctrl-C ends it.
 
@@ -345,7 +350,7 @@ def tail(session_id: str | None, as_json: bool, count: int | None) -> None:
                 for name, ident, data in client.events(client.path(place), last):
                     failures, last = 0, ident or last
                     _print_event(name, data, as_json=as_json)
-                    seen += 1
+                    seen += name not in STREAM_MARKS
                     if count is not None and seen >= count:
                         return
             except UnreachableError:

@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from domain.kernel import Sealed, tag_of
 from domain.sessions.events import SessionFeedbackSubmitted
-from eventstore.database import Pool, tenant
+from eventstore.database import Connection
 from eventstore.port import Recorded
 from eventstore.sealing import KeyRing, unboxed
 from projections.base import Key, Projection, Rows, Table
@@ -78,20 +79,23 @@ PROJECTION = Projection(
     "feedback", 1, tables=(FEEDBACK,), ddl=DDL, touches=touches, fold=fold, reads=(SessionFeedbackSubmitted,)
 )
 
-_SUMS = """
-SELECT count(*) AS count, avg(rating)::float8 AS mean FROM crewkit.feedback WHERE org_id = $1 AND session_id = $2
-"""
 _NEWEST = """
-SELECT feedback_id, person_id, rating, comment_box, submitted_at FROM crewkit.feedback
+SELECT feedback_id, person_id, rating, comment_box, submitted_at,
+       count(*) OVER () AS count, avg(rating) OVER ()::float8 AS mean
+  FROM crewkit.feedback
  WHERE org_id = $1 AND session_id = $2 ORDER BY submitted_at DESC, feedback_id LIMIT $3
 """
 
 
-async def feedback_of(pool: Pool, ring: KeyRing, org_id: UUID, session_id: str) -> Feedback:
-    """What was said about a session: sums, and the newest `SHOWN_MAX`; comments of erased people are None."""
-    async with tenant(pool, org_id) as connection:
-        sums = await connection.fetchrow(_SUMS, org_id, session_id)
-        rows = await connection.fetch(_NEWEST, org_id, session_id, SHOWN_MAX)
+async def feedback_rows(connection: Connection, org_id: UUID, session_id: str) -> list[asyncpg.Record]:
+    """The newest `SHOWN_MAX` feedbacks of a session as stored, each with the sums over all, for `open_feedback`."""
+    return await connection.fetch(_NEWEST, org_id, session_id, SHOWN_MAX)
+
+
+async def open_feedback(ring: KeyRing, org_id: UUID, rows: list[asyncpg.Record]) -> Feedback:
+    """What the rows say; comments of erased people are None.  The ring may ask for a connection of its own."""
+    if not rows:
+        return Feedback(count=0, mean_rating=None, newest=[])
     boxes: list[tuple[str, Sealed]] = [(TAG, unboxed(box)) for row in rows if (box := row["comment_box"]) is not None]
     texts = iter(await ring.open_many(org_id, boxes))
     entries = [
@@ -104,7 +108,5 @@ async def feedback_of(pool: Pool, ring: KeyRing, org_id: UUID, session_id: str) 
         )
         for row in rows
     ]
-    mean = sums["mean"] if sums else None
-    return Feedback(
-        count=sums["count"] if sums else 0, mean_rating=None if mean is None else round(mean, 2), newest=entries
-    )
+    mean = rows[0]["mean"]
+    return Feedback(count=rows[0]["count"], mean_rating=None if mean is None else round(mean, 2), newest=entries)

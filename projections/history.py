@@ -30,16 +30,30 @@ SECRET_FIELDS = frozenset({"token", "password_hash", "private_key"})
 RESOURCE_TYPES = (
     "Admin",
     "ApiKey",
+    "Consolidation",
+    "Contracts",
     "DataExport",
+    "EmailMessage",
     "Erasure",
+    "Export",
     "Invitation",
     "LlmSession",
     "Organization",
     "Person",
     "Project",
     "Session",
+    "SessionSummary",
 )
-PLATFORM_TYPES = ("DeviceAuthorization", "SigningKeys", "TokenFamily", "User")  # these belong to no organization
+PLATFORM_TYPES = (  # these belong to no organization
+    "DeviceAuthorization",
+    "MagicLink",
+    "PasswordReset",
+    "SignInThrottle",
+    "SigningKeys",
+    "TokenFamily",
+    "User",
+    "WebAuthnChallenge",
+)
 
 _SAID = {
     "organization.created": "founded organization {slug}",

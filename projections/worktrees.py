@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from domain.kernel import tag_of
 from domain.sessions.events import SessionWorktreeCreated, SessionWorktreeResolved
-from eventstore.database import Pool, tenant
+from eventstore.database import Connection
 from eventstore.port import Recorded
 from eventstore.sealing import KeyRing, unboxed
 from projections.base import Key, Projection, Rows, Table
@@ -75,10 +76,13 @@ SELECT path_box, branch, created_at, resolution, resolved_at FROM crewkit.worktr
 """
 
 
-async def worktree_of(pool: Pool, ring: KeyRing, org_id: UUID, session_id: str) -> Worktree | None:
-    """The newest worktree of a session; its path is None once its person is erased."""
-    async with tenant(pool, org_id) as connection:
-        row = await connection.fetchrow(_FIND, org_id, session_id)
+async def worktree_row(connection: Connection, org_id: UUID, session_id: str) -> asyncpg.Record | None:
+    """The newest worktree of a session as stored, for `open_worktree`."""
+    return await connection.fetchrow(_FIND, org_id, session_id)
+
+
+async def open_worktree(ring: KeyRing, org_id: UUID, row: asyncpg.Record | None) -> Worktree | None:
+    """What a row says; the path is None once its person is erased.  The ring may ask for a connection of its own."""
     if row is None:
         return None
     path = None

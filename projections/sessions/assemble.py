@@ -264,7 +264,11 @@ def models_of(sums: Iterable[CallTotals]) -> list[str]:
 
 def tree(session: SessionRow, parts: Parts) -> TreeNode:
     """Session, conversations, subagents; a subagent started by a subagent stands below it."""
-    shown = detail(session, parts)
+    return tree_of(detail(session, parts), parts)
+
+
+def tree_of(shown: SessionDetail, parts: Parts) -> TreeNode:
+    """The tree of a session that `detail` assembled from the same parts."""
     nodes = [
         TreeNode(
             kind="llm_session",

@@ -17,7 +17,7 @@ import asyncpg
 import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
-from projections.sessions.assemble import Parts, detail, live, summary, tree
+from projections.sessions.assemble import Parts, detail, live, summary, tree, tree_of
 from projections.sessions.tables import LlmSessionRow, SessionRow, SubagentRow
 from projections.sessions.totals import COUNTED, SWITCHES, TOTALS, CallTotals, micros, several_models
 from schemas.sessions import (
@@ -187,6 +187,18 @@ async def session_detail(connection: Connection, org_id: UUID, session_id: str) 
     return detail(session, await parts_of(connection, org_id, [session.session_id], with_tools=True))
 
 
+async def session_with_tree(
+    connection: Connection, org_id: UUID, session_id: str
+) -> tuple[SessionDetail, TreeNode] | None:
+    """`session_detail` and `session_hierarchy` from the same rows, read once."""
+    session = await find_session(connection, org_id, session_id)
+    if session is None:
+        return None
+    parts = await parts_of(connection, org_id, [session.session_id], with_tools=True)
+    shown = detail(session, parts)
+    return shown, tree_of(shown, parts)
+
+
 async def session_hierarchy(connection: Connection, org_id: UUID, session_id: str) -> TreeNode | None:
     """The tree: session, its conversations, their subagents (below the subagent that started them)."""
     session = await find_session(connection, org_id, session_id)
@@ -282,6 +294,8 @@ async def parts_of(connection: Connection, org_id: UUID, session_ids: Sequence[s
         llm = LlmSessionRow(*record)
         parts.llms.setdefault(llm.session_id, []).append(llm)
         parts.ids.append(llm.llm_session_id)
+    if not parts.ids:
+        return parts
     for record in await connection.fetch(TOTALS, org_id, parts.ids):
         parts.totals.setdefault(record["llm_session_id"], []).append(CallTotals(*record))
     if switching := [ident for ident, sums in parts.totals.items() if several_models(sums)]:
@@ -308,6 +322,8 @@ async def _tools_and_subagents(connection: Connection, org_id: UUID, parts: Part
     ):
         row = SubagentRow(*record)
         parts.subagents.setdefault(row.llm_session_id, []).append(row)
+    if not any(row.parent_tool_use_id for rows in parts.subagents.values() for row in rows):
+        return
     for record in await connection.fetch(_PARENTS, org_id, parts.ids):
         parts.parents[record["llm_session_id"], record["agent_id"]] = record["parent"]
 

@@ -138,24 +138,30 @@ async def test_show_tells_what_the_process_used(desk: Desk) -> None:
     assert "records of kinds" not in shown
 
 
-@pytest.mark.parametrize("arguments", [("tail", "going", "--count", "2"), ("tail", "--count", "2")])
-async def test_tail_tells_what_happens_while_it_happens(desk: Desk, arguments: tuple[str, ...]) -> None:
+async def follow(desk: Desk, *arguments: str) -> str:
+    """What `crewkit sessions tail` printed about events that were sent while it ran."""
     await desk.send("/events", json.dumps({"events": [{"payload": hook("going"), "id": "0"}]}).encode())
-    following = asyncio.create_task(desk.run("sessions", *arguments, "--json"))
+    following = asyncio.create_task(desk.run("sessions", "tail", *arguments))
     number = 0
     while not following.done():  # it follows from when it is connected; that moment cannot be seen from here
         number += 1
         await desk.send("/events", json.dumps({"events": [{"payload": hook("going"), "id": f"n{number}"}]}).encode())
         await asyncio.sleep(0.05)
-    told = [json.loads(line) for line in (await following).stdout.splitlines()]
-    assert [one["event"] for one in told] == ["open", "notice"]
-    assert told[1]["data"]["session_id"] == "going"
+    return (await following).stdout
+
+
+@pytest.mark.parametrize("arguments", [("going", "--count", "1"), ("--count", "1"), ("going", "--count", "3")])
+async def test_tail_tells_as_many_events_as_were_asked_for(desk: Desk, arguments: tuple[str, ...]) -> None:
+    told = [json.loads(line) for line in (await follow(desk, *arguments, "--json")).splitlines()]
+    assert [one["event"] for one in told] == ["open", *["notice"] * int(arguments[-1])]
+    assert {one["data"]["session_id"] for one in told[1:]} == {"going"}
 
 
 async def test_tail_for_people_names_what_happened(desk: Desk) -> None:
-    await desk.send("/events", json.dumps({"events": [{"payload": hook("going"), "id": "0"}]}).encode())
-    shown = (await desk.run("sessions", "tail", "going", "--count", "1")).stdout
-    assert shown.split()[1] == "open"
+    opened, happened = (await follow(desk, "going", "--count", "1")).splitlines()
+    assert opened.split()[1] == "open"
+    assert happened.split()[1] == "notice"
+    assert "session_id=going" in happened
 
 
 async def test_exit_code_one_says_what_was_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
