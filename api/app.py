@@ -26,6 +26,7 @@ import projections
 from api import permissions, streams
 from api.auth import QUERY_KEY, Authenticator, guard
 from api.bus import Bus
+from api.cors import cors_of
 from api.documents import StructSchemas
 from api.edge import Application
 from api.errors import HANDLERS
@@ -71,7 +72,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     Raises:
         PermissionTableError: a route has no entry in api/permissions.py.
-        ValueError: a setting has a value of the wrong type, or there is no database URL.
+        ValueError: a setting has a value that cannot be, or there is no database URL.
     """
     used = settings or settings_module.load()
     if used.database_url is None:
@@ -86,6 +87,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         openapi_config=_openapi(),
         request_max_body_size=None,  # api/bodies.py holds the limit, also for compressed bodies
         plugins=[StructSchemas()],
+        cors_config=cors_of(used.cors_origins),
         logging_config=None,
         state=State({}),
     )

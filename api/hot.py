@@ -39,7 +39,7 @@ def recognise(scope: Scope) -> bool:
     if whole["method"] != "POST" or whole.get("root_path"):
         return False
     found = _PATH.fullmatch(whole["path"])
-    if found is None:
+    if found is None or any(name == b"origin" for name, _ in whole["headers"]):  # pages of other sites: the framework
         return False
     params = found.groupdict()
     items = params.pop("items") is not None

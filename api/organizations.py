@@ -15,6 +15,7 @@ from api.auth import base_path, principal_of
 from api.bodies import read_json
 from api.fresh import wait_until_fresh
 from api.idempotency import idempotency_key
+from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, SortBy, SortDir, page_links, paging_of
 from api.services import services_of
 from commands import organizations as commands
 from commands.organizations import KeyIssued, KeyKnown
@@ -78,12 +79,22 @@ async def issue(request: Request[Any, Any, Any], organization_id: FromPath[str])
 
 
 @get("/api/v1/{organization_id:str}/api_keys", summary="List API keys")
-async def keys(request: Request[Any, Any, Any], organization_id: FromPath[str]) -> Response[ApiKeyPage]:  # noqa: ARG001
-    """Newest first; never their text."""
+async def keys(
+    request: Request[Any, Any, Any],
+    organization_id: FromPath[str],  # noqa: ARG001
+    page: Page = 1,
+    page_size: PageSize = PAGE_SIZE_DEFAULT,
+    sort_by: SortBy = None,
+    sort_dir: SortDir = "desc",
+) -> Response[ApiKeyPage]:
+    """Newest first; never their text.  Sorted by `issued_at`, `label`, `last_used_at` or `expires_at`."""
     services, base = services_of(request), base_path(request)
+    paging = paging_of(page, page_size, sort_by, sort_dir, columns=directory.KEY_SORTS, tie=directory.KEY_TIE)
     await wait_until_fresh(request, directory.PROJECTION.name)
-    rows = await directory.list_keys(services.pool, principal_of(request).org_id)
-    return json_answer(ApiKeyPage(items=[_view(row, base) for row in rows], links={"self": f"{base}/api_keys"}))
+    rows, total = await directory.list_keys(services.pool, principal_of(request).org_id, paging)
+    links = page_links(request, f"{base}/api_keys", paging, total)
+    items = [_view(row, base) for row in rows]
+    return json_answer(ApiKeyPage(items=items, page=page, page_size=page_size, total=total, links=links))
 
 
 @delete("/api/v1/{organization_id:str}/api_keys/{key_id:uuid}", status_code=204, summary="Revoke an API key")

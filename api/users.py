@@ -18,6 +18,7 @@ from api.bodies import read_json
 from api.erasure import certificate_view, eraser_of
 from api.errors import ApiError, bad_cursor, not_found, unavailable
 from api.fresh import wait_until_fresh
+from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, page_links
 from api.people import COOKIE, CSRF_HEADER, csrf_token
 from api.services import services_of
 from commands.bus import Principal
@@ -32,6 +33,7 @@ from eventstore.erasure import organizations_that_know
 from eventstore.sealing import unboxed
 from projections import members
 from projections.members.queries import Membership
+from projections.paging import Paging
 from projections.users import PROJECTION, queries
 from projections.users.tables import LoginRow, UserRow
 from schemas.erasure import CertificateView
@@ -218,10 +220,13 @@ async def traces_of(request: Request[Any, Any, Any], user_id: UUID) -> tuple[lis
 
 
 @get(f"{A}/organizations", summary="One's organizations")
-async def organizations(request: Request[Any, Any, Any]) -> Response[MembershipPage]:
+async def organizations(
+    request: Request[Any, Any, Any], page: Page = 1, page_size: PageSize = PAGE_SIZE_DEFAULT
+) -> Response[MembershipPage]:
     """By slug, with the caller's permission in each."""
     await wait_until_fresh(request, members.PROJECTION.name)
     found = await members.organizations_of(services_of(request).pool, user_id_of(principal_of(request)))
+    paging = Paging(page=page, page_size=page_size, order="slug", tie="org_id")
     items = [
         MembershipView(
             organization_id=one.org_id,
@@ -231,9 +236,10 @@ async def organizations(request: Request[Any, Any, Any]) -> Response[MembershipP
             org_role=one.org_role,
             links={"self": f"/api/v1/organizations/{one.slug}"},
         )
-        for one in found
+        for one in paging.cut(found)
     ]
-    return json_answer(MembershipPage(items=items, links={"self": f"{A}/organizations"}))
+    links = page_links(request, f"{A}/organizations", paging, len(found))
+    return json_answer(MembershipPage(items=items, page=page, page_size=page_size, total=len(found), links=links))
 
 
 @get(f"{A}/activity", summary="One's logins")

@@ -33,6 +33,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="proxies (addresses or networks, with commas between) whose `X-Forwarded-For` tells who calls"
         ),
     ] = None
+    cors_origins: Annotated[
+        str | None,
+        Meta(
+            description="sites (origins, with commas between) whose pages may call the API with a token or key of their own; `*`: any"
+        ),
+    ] = None
     public_url: Annotated[str | None, Meta(description="address people reach the API at, for links and passkeys")] = (
         None
     )

@@ -27,8 +27,10 @@ from domain.organizations.events import (
 from eventstore.database import tenant
 from eventstore.port import Recorded
 from projections.base import Key, Projection, Rows, Table
+from projections.paging import Paging, page_of
 
-KEYS_LISTED_MAX = 1_000
+KEY_SORTS = {"issued_at": "issued_at", "label": "label", "last_used_at": "last_used_at", "expires_at": "expires_at"}
+KEY_TIE = "key_id"
 
 
 class OrganizationRow(msgspec.Struct):
@@ -274,7 +276,7 @@ SELECT key_id, org_id, scopes, secret_sha256, person_id, expires_at, revoked_at 
 """
 _LIST_KEYS = """
 SELECT key_id, org_id, label, scopes, secret_sha256, person_id, issued_at, expires_at, revoked_at, last_used_at
-  FROM crewkit.api_key WHERE org_id = $1 ORDER BY issued_at DESC, key_id LIMIT $2
+  FROM crewkit.api_key WHERE org_id = $1
 """
 
 
@@ -320,11 +322,11 @@ async def find_key(pool: asyncpg.Pool, key_id: UUID) -> KeyFound | None:
     )
 
 
-async def list_keys(pool: asyncpg.Pool, org_id: UUID) -> list[ApiKeyRow]:
-    """The organization's keys, newest first, at most `KEYS_LISTED_MAX`."""
+async def list_keys(pool: asyncpg.Pool, org_id: UUID, paging: Paging) -> tuple[list[ApiKeyRow], int]:
+    """A page of the organization's keys, and how many there are."""
     async with tenant(pool, org_id) as connection:
-        found = await connection.fetch(_LIST_KEYS, org_id, KEYS_LISTED_MAX)
-    return [msgspec.convert(dict(row), ApiKeyRow) for row in found]
+        found, total = await page_of(connection, _LIST_KEYS, (org_id,), paging)
+    return [msgspec.convert(dict(row), ApiKeyRow) for row in found], total
 
 
 async def organization(pool: asyncpg.Pool, org_id: UUID) -> OrganizationRow | None:

@@ -47,7 +47,10 @@ class IssuedApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiKeyPage(msgspec.Struct, frozen=True, kw_only=True):
-    """All keys of the organization, newest first."""
+    """A page of the organization's keys; `total` counts all of them."""
 
     items: list[ApiKeyView]
+    page: int
+    page_size: int
+    total: int
     links: dict[str, str] = msgspec.field(name="_links")

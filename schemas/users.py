@@ -57,6 +57,9 @@ class MembershipPage(msgspec.Struct, frozen=True, kw_only=True):
     """By slug."""
 
     items: list[MembershipView]
+    page: int
+    page_size: int
+    total: int
     links: dict[str, str] = msgspec.field(name="_links")
 
 

@@ -153,3 +153,20 @@ async def test_when_a_key_was_last_used_is_told_once_an_hour(client: Any, house:
     hour = datetime.fromisoformat(by_id[str(made.key_id)]["last_used_at"])
     assert (hour.minute, hour.second) == (0, 0)
     assert by_id[str(unused.key_id)]["last_used_at"] is None
+
+
+async def test_keys_are_listed_page_by_page(client: httpx.AsyncClient, house: House) -> None:
+    headers, path = house.ours.headers("admin"), f"{house.ours.base}/api_keys"
+    whole = (await client.get(path, headers=headers)).json()
+    assert whole["total"] == len(whole["items"]) > 1
+    seen: list[str] = []
+    link: str | None = f"{path}?page_size=1"
+    while link:
+        page = (await client.get(link, headers=headers)).json()
+        assert (page["total"], page["page_size"], len(page["items"])) == (whole["total"], 1, 1)
+        seen.append(page["items"][0]["key_id"])
+        link = page["_links"].get("next")
+    assert seen == [item["key_id"] for item in whole["items"]], "newest first, each once"
+    assert "prev" in page["_links"]
+    refused = await client.get(f"{path}?sort_by=secret_sha256", headers=headers)
+    assert (refused.status_code, refused.json()["error"]["details"]["field"]) == (400, "sort_by")

@@ -166,6 +166,9 @@ async def test_an_account_that_cannot_be_closed_keeps_every_membership(http: htt
     await house.project()
     mine = (await http.get("/api/v1/auth/organizations", headers=bearer(pair))).json()["items"]
     assert [(one["slug"], one["permission"]) for one in mine] == [("default", "owner"), ("zoo", "owner")]
+    second = await http.get("/api/v1/auth/organizations?page=2&page_size=1", headers=bearer(pair))
+    assert ([one["slug"] for one in second.json()["items"]], second.json()["total"]) == (["zoo"], 2)
+    assert second.json()["_links"].keys() == {"self", "prev"}
     assert await house.store.find(house.ours.org_id, type="member.removed.v1") == []
     gone = await http.delete("/api/v1/organizations/zoo", headers=bearer(pair), params={"confirm": "zoo"})
     assert gone.status_code == 204
