@@ -194,16 +194,6 @@ async def waiting(connection: Connection, limit: int) -> list[ExportRow]:
     return [ExportRow(**dict(row)) for row in found]
 
 
-async def formats_of(connection: Connection, org_id: UUID) -> list[tuple[UUID, str]]:
-    """An organization's exports of which anything may be stored, and their formats."""
-    if await connection.fetchval("SELECT to_regclass('crewkit.export')") is None:
-        return []
-    found = await connection.fetch(
-        "SELECT export_id, format FROM crewkit.export WHERE org_id = $1 AND status <> 'expired'", org_id
-    )
-    return [(row["export_id"], row["format"]) for row in found]
-
-
 async def outdated(connection: Connection, limit: int) -> list[tuple[UUID, UUID, str]]:
     """Organization, id and reason of files whose time is over, or that show somebody who was erased, as crewkit_worker."""
     if await connection.fetchval("SELECT to_regclass('crewkit.export')") is None:

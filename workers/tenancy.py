@@ -9,16 +9,15 @@ import structlog
 
 from commands import invitations as inviting
 from commands.bus import Principal, load
-from commands.exports import drop_file
 from commands.projects import purge_project
 from commands.tenants import purge_organization
 from domain.invitations.decide import NO_INVITATION, Invitation, evolve, invitation_stream
 from domain.kernel import DomainError
 from domain.organizations.manage import KEEP_DELETED
 from eventstore.database import Pool
-from eventstore.objects import Objects
+from eventstore.objects import ObjectRefusedError, Objects, ObjectsUnavailableError
 from eventstore.postgres import PostgresStore
-from projections import exports, invitations, projects, tenants
+from projections import invitations, projects, tenants
 
 log = structlog.get_logger("scheduler")
 
@@ -26,6 +25,7 @@ ACTOR = "system:scheduler"
 NOBODY = UUID(int=0)
 JOINING_FOR = timedelta(seconds=30)  # younger ones are still being worked on by who accepted
 ROWS_MAX = 10_000  # rows of one table deleted in one run
+FOLDERS = ("exports", "items")  # of the object store, with a folder per organization in each
 
 _TABLES = """
 SELECT c.relname AS name FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id'
@@ -86,7 +86,7 @@ async def finish_joinings(pool: Pool, store: PostgresStore) -> int:
 
 
 async def purge_organizations(pool: Pool, store: PostgresStore, objects: Objects) -> int:
-    """End organizations that were deleted long enough ago: the fact, then files of exports, keys of their people, rows.
+    """End organizations that were deleted long enough ago: the fact, then keys of their people, rows, and stored objects.
 
     Destroying is repeated until nothing is left, so that a crash half-way costs nothing.
     """
@@ -104,12 +104,21 @@ async def purge_organizations(pool: Pool, store: PostgresStore, objects: Objects
             continue
         gone.append(org_id)
     for org_id in dict.fromkeys(gone):
-        async with pool.acquire() as connection:
-            files = await exports.formats_of(connection, org_id)
-        for export_id, file_format in files:  # before the rows that know of them
-            await drop_file(objects, org_id, export_id, file_format)
         done += await _erase(pool, org_id)
+    try:
+        for org_id in dict.fromkeys(gone):
+            done += await _drop_objects(objects, org_id)
+    except (ObjectsUnavailableError, ObjectRefusedError) as error:
+        log.warning("scheduler.objects_not_dropped", error=str(error))
     return done
+
+
+async def _drop_objects(objects: Objects, org_id: UUID) -> int:
+    """Delete what is stored for an organization, whatever read models know of it; how many objects went."""
+    keys = [key for folder in FOLDERS for key in await objects.keys(f"{folder}/{org_id}")]
+    for key in keys:
+        await objects.delete(key)
+    return len(keys)
 
 
 async def purge_projects(pool: Pool, store: PostgresStore) -> int:

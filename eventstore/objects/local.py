@@ -70,7 +70,10 @@ class LocalObjects:
 
     async def keys(self, prefix: str) -> list[str]:
         """See the port."""
-        return await asyncio.to_thread(self._keys, self.root / checked_key(prefix))
+        try:
+            return await asyncio.to_thread(self._keys, self.root / checked_key(prefix))
+        except OSError as error:
+            raise ObjectsUnavailableError(f"{self.root}: {error.strerror or error}") from error
 
     def _put(self, target: Path, content: BinaryIO) -> None:
         incoming = self.root / INCOMING

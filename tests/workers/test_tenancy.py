@@ -14,12 +14,13 @@ import pytest
 from commands.exports import FILE_NAMES, key_of, request_file
 from commands.members import add_member
 from commands.organizations import bootstrap, bootstrap_owner_id
+from commands.sessions.consolidation import object_folder
 from domain.exports.events import Wishes
 from domain.organizations.events import MemberAdded, OrganizationDeleted
 from domain.organizations.state import organization_stream
 from eventstore.database import WORKER_ROLE, connect_pool
 from eventstore.mapper import Mapper
-from eventstore.objects import Objects, open_objects
+from eventstore.objects import LocalObjects, Objects, ObjectsUnavailableError, open_objects
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
@@ -75,6 +76,7 @@ async def test_only_what_was_deleted_long_enough_ago_ends_and_then_entirely(hous
     old, young, alive = [await founded(house, slug) for slug in ("old", "young", "alive")]
     objects = open_objects(house.settings)
     kept = {org_id: await stored_export(house, objects, org_id) for org_id in (old, young)}
+    items = {org_id: await stored_items(objects, org_id) for org_id in (old, young)}
     await delete(house, old, 91)
     await delete(house, young, 89)
     await house.project()
@@ -95,6 +97,8 @@ async def test_only_what_was_deleted_long_enough_ago_ends_and_then_entirely(hous
     assert await find_key(pool, key_id) is None
     assert await objects.size(kept[old]) is None, "what was exported is no refuge"
     assert await objects.size(kept[young]) == 4
+    assert await objects.size(items[old]) is None, "nor are consolidated items, also where no row knows of them"
+    assert await objects.size(items[young]) == 5
     claims = {row[0] for row in await pool.fetch("SELECT key FROM crewkit.claim WHERE scope = 'organization.slug'")}
     assert claims == {"young", "alive"}, "its slug is free"
     assert await purge_organizations(pool, house.store, objects) == 0, "nothing is left to do"
@@ -108,6 +112,34 @@ async def stored_export(house: House, objects: Objects, org_id: UUID) -> str:
     key = key_of(org_id, export_id, FILE_NAMES["duckdb"])
     await objects.put(key, io.BytesIO(b"rows"))
     return key
+
+
+async def stored_items(objects: Objects, org_id: UUID) -> str:
+    """The key of an object with items of a conversation."""
+    key = f"{object_folder(org_id, 'conversation')}/000001-main-{'0' * 64}.jsonl.gz"
+    await objects.put(key, io.BytesIO(b"items"))
+    return key
+
+
+class Unreachable(LocalObjects):
+    """An object store that is away."""
+
+    async def keys(self, prefix: str) -> list[str]:
+        raise ObjectsUnavailableError(prefix)
+
+
+async def test_an_object_store_that_is_away_keeps_no_key_alive(house: House, tmp_path: Path) -> None:
+    old = await founded(house, "old")
+    objects = open_objects(house.settings)
+    items = await stored_items(objects, old)
+    await delete(house, old, 91)
+    await house.project()
+    assert await purge_organizations(house.store.pool, house.store, Unreachable(tmp_path)) > 0
+    assert await addresses(house, old) == [None]
+    await house.project()
+    assert await objects.size(items) == 5
+    assert await purge_organizations(house.store.pool, house.store, objects) > 0
+    assert await objects.size(items) is None, "the next run finds it"
 
 
 async def run_once(house: House) -> None:
