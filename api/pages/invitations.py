@@ -12,7 +12,7 @@ from litestar.params import QueryParameter
 from api.contacts import contact_of
 from api.errors import not_found
 from api.pages.rendering import page
-from api.pages.session import checked_form, redirect, visitor_of
+from api.pages.session import checked_form, form_of, redirect, visitor_of
 from api.services import services_of
 from commands import invitations as commands
 from commands.bus import Principal
@@ -38,7 +38,7 @@ async def show(request: AnyRequest, token: Token = "") -> Response[Any]:
         permission=found.row.permission,
         open=status_of(found.row, datetime.now(UTC)) == PENDING,
         token=token,
-        login=f"/login?next={quote(f'/invitation?token={token}', safe='')}",
+        login=_login(token),
     )
     return visitor.known(answer)
 
@@ -47,8 +47,8 @@ async def show(request: AnyRequest, token: Token = "") -> Response[Any]:
 async def decide(request: AnyRequest) -> Response[Any]:
     """Join or decline."""
     visitor = await visitor_of(request)
-    if visitor.signed_in is None:
-        return redirect("/login")
+    if visitor.signed_in is None:  # their session ended while they looked at the page: nothing is decided, but not lost
+        return redirect(_login((await form_of(request)).get("token", "")))
     fields = await checked_form(request, visitor)
     services, user_id, token = services_of(request), visitor.signed_in.claims.user_id, fields.get("token", "")
     found = await _found(request, token)
@@ -72,6 +72,10 @@ async def decide(request: AnyRequest) -> Response[Any]:
     title = f"You belong to {found.organization}" if accepted else "You declined the invitation"
     text = "Sign in with `crewkit auth login` to work in it." if accepted else "Nobody can use it any more."
     return page("message", title=title, text=text, signed_in=True, csrf=visitor.csrf)
+
+
+def _login(token: str) -> str:
+    return f"/login?next={quote(f'/invitation?token={token[:TOKEN_CHARS_MAX]}', safe='')}"
 
 
 async def _found(request: AnyRequest, token: str) -> InvitationFound:

@@ -14,12 +14,15 @@ from api.bodies import read_json
 from api.errors import ApiError, translate
 from api.pages.rendering import page
 from api.pages.session import (
+    NEXT_DEFAULT,
     Visitor,
     checked_form,
     close_session,
     onward,
     open_session,
     redirect,
+    remember,
+    remembered,
     visitor_of,
 )
 from api.people import CSRF_HEADER
@@ -72,7 +75,9 @@ async def show(request: AnyRequest, next_path: NextPath = None) -> Response[Any]
     visitor = await visitor_of(request)
     if visitor.signed_in is not None:
         return redirect(onward(next_path))
-    return await _shown(visitor, "login", next=onward(next_path), email="")
+    path = onward(next_path, remembered(request))
+    answer = await _shown(visitor, "login", next=path, email="")
+    return answer if path == NEXT_DEFAULT else remember(request, answer, path)
 
 
 @post("/login", status_code=303, media_type=MediaType.HTML)
@@ -138,12 +143,12 @@ async def show_magic(request: AnyRequest, token: Secret = "") -> Response[Any]:
 
 @post("/login/magic", status_code=303, media_type=MediaType.HTML)
 async def magic(request: AnyRequest) -> Response[Any]:
-    """Sign in with the secret of the mail."""
+    """Sign in with the secret of the mail, and go where the browser that asked for it wanted to go."""
     visitor = await visitor_of(request)
     fields = await checked_form(request, visitor)
     visit = visit_of(request, visitor.browser)
     pair = await mail.redeem_magic_link(services_of(request).tools, fields.get("token", ""), visit)
-    return visitor.known(open_session(request, redirect(onward(None)), pair))
+    return visitor.known(open_session(request, redirect(onward(remembered(request))), pair))
 
 
 @get("/login/verify", media_type=MediaType.HTML)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, unquote
 
 from litestar import Request, Response
 from litestar.datastructures import Cookie
@@ -23,6 +23,8 @@ from eventstore.settings import public_url
 
 FORM_BYTES_MAX = 64 * 1024
 BROWSER_LIFE_S = 365 * 24 * 3600
+NEXT_COOKIE = "crewkit_next"  # where a login leads on to, while the browser waits for a mail
+NEXT_LIFE_S = 3600
 # Where a login may lead on to: pages of ours, never another site.
 _NEXT = re.compile(r"/(device(\?user_code=[A-Za-z-]{0,20})?|invitation\?token=[A-Za-z0-9_-]{1,100}|passkeys)")
 NEXT_DEFAULT = "/passkeys"
@@ -107,9 +109,21 @@ async def checked_form(request: AnyRequest, visitor: Visitor) -> dict[str, str]:
     return fields
 
 
-def onward(path: str | None) -> str:
-    """Where to go after a login."""
-    return path if path and _NEXT.fullmatch(path) else NEXT_DEFAULT
+def onward(*paths: str | None) -> str:
+    """Where to go after a login: the first of `paths` that is a page of ours."""
+    return next((path for path in paths if path and _NEXT.fullmatch(path)), NEXT_DEFAULT)
+
+
+def remembered(request: AnyRequest) -> str | None:
+    """Where this browser wanted to go when it was sent to sign in; not to be trusted before `onward` saw it."""
+    told = request.cookies.get(NEXT_COOKIE)
+    return None if told is None else unquote(told)
+
+
+def remember(request: AnyRequest, answer: Response[Any], path: str) -> Response[Any]:
+    """Know the way on also where it leads through a mail: a link to sign in, an account to open, a new password."""
+    answer.set_cookie(_cookie(services_of(request), NEXT_COOKIE, quote(path, safe=""), NEXT_LIFE_S))
+    return answer
 
 
 def redirect(path: str) -> Response[Any]:
@@ -120,7 +134,9 @@ def redirect(path: str) -> Response[Any]:
 
 
 def open_session(request: AnyRequest, answer: Response[Any], pair: Pair) -> Response[Any]:
-    """Sign the browser in for as long as an access token lasts."""
+    """Sign the browser in for as long as an access token lasts; it is where it wanted to go."""
+    if NEXT_COOKIE in request.cookies:
+        answer.set_cookie(_cookie(services_of(request), NEXT_COOKIE, "", 0))
     answer.set_cookie(_cookie(services_of(request), COOKIE, pair.access_token, int(ACCESS_LIFE.total_seconds())))
     return answer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -79,6 +80,25 @@ async def test_a_password_opens_a_session_that_leads_on(http: Any, house: House)
 async def test_a_login_leads_nowhere_else(http: Any, house: House, path: str) -> None:
     await registered(http, house, ADA)
     assert (await sign_in(http, next=path)).headers["location"] == "/passkeys"
+
+
+async def test_a_login_by_mail_leads_on_as_well(http: Any, house: House) -> None:
+    await registered(http, house, ADA)
+    page = "/invitation?token=abc"
+    await post(http, "/login/link", f"/login?next={quote(page, safe='')}", email=ADA)
+    secret = await told_in(house, "magic_link.requested.v1")
+    shown = await http.get("/login")
+    assert f'name="next" value="{page}"' in shown.text, "also after a detour, by way of opening an account"
+    opened = await post(http, "/login/magic", f"/login/magic?token={secret}", token=secret)
+    assert (opened.status_code, opened.headers["location"]) == (303, page)
+    await post(http, "/logout", "/passkeys")
+    assert 'name="next" value="/passkeys"' in (await http.get("/login")).text, "it is not remembered for ever"
+
+
+async def test_a_planted_way_on_leads_nowhere(http: Any, house: House) -> None:
+    await registered(http, house, ADA)
+    http.cookies.set("crewkit_next", "https%3A%2F%2Fevil.example%2F")
+    assert 'name="next" value="/passkeys"' in (await http.get("/login")).text
 
 
 async def test_a_wrong_password_shows_the_form_again(http: Any, house: House) -> None:
@@ -173,7 +193,11 @@ async def test_the_mail_of_an_invitation_leads_to_membership(http: Any, house: H
     assert shown.status_code == 200
     assert "<strong>manager</strong>" in shown.text
     assert "<form" not in shown.text
-    assert (await http.post("/invitation", data={"token": secret})).headers["location"] == "/login"
+    signed_out = await http.post("/invitation", data={"token": secret})
+    assert (signed_out.status_code, signed_out.headers["location"]) == (
+        303,
+        f"/login?next=%2Finvitation%3Ftoken%3D{secret}",
+    )
     opened = await sign_in(http, next=page)
     assert opened.headers["location"] == page
     foreign = await http.post("/invitation", data={"token": secret, "decision": "accept", "csrf_token": "0" * 64})
