@@ -15,6 +15,7 @@ from api.auth import base_path, principal_of
 from api.bodies import read_json
 from api.errors import not_found
 from api.fresh import wait_until_fresh
+from api.paging import cursor_links
 from api.services import services_of
 from commands import erasure as commands
 from commands.bus import load
@@ -156,10 +157,9 @@ async def people(
         )
         for row in rows
     ]
-    links = {"self": f"{base}/people"}
-    if more:
-        links["next"] = f"{base}/people?after={rows[-1].person_id}&limit={limit}"
-    return json_answer(PeoplePage(items=items, next_after=rows[-1].person_id if more else None, links=links))
+    after = rows[-1].person_id if more else None
+    links = cursor_links(request, f"{base}/people", None if after is None else str(after), name="after")
+    return json_answer(PeoplePage(items=items, next_after=after, links=links))
 
 
 _NOTHING = Sealed(UUID(int=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from api.answers import json_answer
 from api.auth import base_path, principal_of
 from api.errors import ApiError, bad_cursor, not_found
 from api.moments import AsOf, in_utc, position_as_of
+from api.paging import cursor_links
 from api.services import services_of
 from domain.kernel import Stream
 from projections import history
@@ -80,6 +82,7 @@ async def list_events(
             principal.org_id,
             query,
             base=base_path(request),
+            links=partial(cursor_links, request, f"{base_path(request)}/events"),
             reveal="audit" in principal.scopes,
         )
     except CursorError as error:
@@ -146,6 +149,7 @@ async def list_audit(
             principal.org_id,
             query,
             base=base_path(request),
+            links=partial(cursor_links, request, f"{base_path(request)}/audit_logs"),
             action=action,
             resource_type=resource_type,
             facts=facts,

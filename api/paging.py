@@ -38,6 +38,21 @@ def paging_of(
     return Paging(page=page, page_size=page_size, order=columns[wanted], tie=tie, descending=sort_dir == "desc")
 
 
+def cursor_links(
+    request: Request[Any, Any, Any], path: str, following: str | int | None, *, name: str = "cursor"
+) -> dict[str, str]:
+    """`self`, and `next` where something follows; other parameters of the query are kept.
+
+    `name` is the parameter that says where to go on.  There is no `prev`: see docs/adr/0027.
+    """
+    asked = [(key, value) for key, value in request.query_params.multi_items() if key != QUERY_KEY]
+    links = {"self": f"{path}?{urlencode(asked)}" if asked else path}
+    if following is not None:
+        onward = [*(pair for pair in asked if pair[0] != name), (name, str(following))]
+        links["next"] = f"{path}?{urlencode(onward)}"
+    return links
+
+
 def page_links(request: Request[Any, Any, Any], path: str, paging: Paging, total: int) -> dict[str, str]:
     """`self`, and `prev` and `next` where there are such pages; other parameters of the query are kept."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"page", QUERY_KEY}]

@@ -12,6 +12,7 @@ from litestar.response import Stream
 from api.answers import json_answer
 from api.auth import base_path, principal_of
 from api.errors import ApiError, not_found, unavailable
+from api.paging import cursor_links
 from api.services import services_of
 from domain.proof.note import parse_key
 from projections import proof
@@ -53,12 +54,11 @@ async def list_checkpoints(
     base = base_path(request)
     found = await proof.checkpoints(services_of(request).pool, before=before, limit=limit)
     more = len(found) == limit and found[-1].checkpoint.number > 1
-    links = {"self": f"{base}/audit/checkpoints"}
-    if more:
-        links["next"] = f"{base}/audit/checkpoints?before={found[-1].checkpoint.number}&limit={limit}"
+    following = found[-1].checkpoint.number if more else None
+    links = cursor_links(request, f"{base}/audit/checkpoints", following, name="before")
     page = CheckpointPage(
         items=[_view(one, base) for one in found],
-        next_before=found[-1].checkpoint.number if more else None,
+        next_before=following,
         links=links,
     )
     return json_answer(page)

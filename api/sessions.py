@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
@@ -12,10 +12,11 @@ from litestar import Request, Response, Router, get
 from litestar.params import FromPath, QueryParameter
 
 from api.answers import json_answer
-from api.auth import QUERY_KEY, base_path, principal_of
+from api.auth import base_path, principal_of
 from api.errors import ApiError, bad_cursor, not_found
 from api.fresh import wait_until_fresh
 from api.named import person_named
+from api.paging import cursor_links
 from api.paths import items_path
 from api.services import Services, services_of
 from domain.sessions.decide import KINDS
@@ -43,7 +44,6 @@ from schemas.sessions import SessionDetail, SessionSummary, TokenTotals
 READ_MODEL = "sessions"
 LIMIT_DEFAULT = 50
 CURSOR_CHARS_MAX = 400
-NOT_IN_LINKS = frozenset({"cursor", QUERY_KEY})
 STATUSES = ("active", "ended", "timed_out")
 OUTCOMES = ("completed", "failed", "abandoned", "unknown")
 
@@ -135,10 +135,8 @@ async def list_sessions(
             page = await queries.list_sessions(connection, principal.org_id, filters, cursor=cursor, limit=limit)
     except CursorError as error:
         raise bad_cursor(error) from error
-    links = {"self": f"{base}/sessions", "stream": f"{base}/events/stream", "live": f"{base}/sessions/live"}
-    if page.next_cursor is not None:
-        asked = [(key, value) for key, value in request.query_params.multi_items() if key not in NOT_IN_LINKS]
-        links["next"] = f"{base}/sessions?{urlencode([*asked, ('cursor', page.next_cursor)])}"
+    links = cursor_links(request, f"{base}/sessions", page.next_cursor)
+    links |= {"stream": f"{base}/events/stream", "live": f"{base}/sessions/live"}
     return json_answer(
         SessionList(items=[_line(item, base) for item in page.items], next_cursor=page.next_cursor, links=links)
     )

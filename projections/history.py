@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -110,10 +110,13 @@ class CursorError(ValueError):
     """The cursor was not made by us, or for another query."""
 
 
+Links: TypeAlias = Callable[[str | None], dict[str, str]]  # of a list, by the cursor of the page that follows
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """What to look for.  `after` and `as_of` are positions: only events after the one and up to the other.
 
-    `kind` keeps streams of that kind only.  `tail` is a parameter (`name=value`) that every link has to repeat.
+    `kind` keeps streams of that kind only.  `tail` is a parameter (`name=value`) that the links of its items have to repeat.
     """
 
     stream: Stream | None = None
@@ -175,7 +178,7 @@ async def _page(store: PostgresStore, org_id: UUID, query: Query, at: _Cursor, l
 
 
 async def events(
-    store: PostgresStore, ring: KeyRing, org_id: UUID, query: Query, *, base: str, reveal: bool
+    store: PostgresStore, ring: KeyRing, org_id: UUID, query: Query, *, base: str, links: Links, reveal: bool
 ) -> HistoryPage:
     """One page of the organization's events.  `reveal` opens sealed values; `base` is the tenant's path, for links.
 
@@ -196,7 +199,7 @@ async def events(
         items=[_event(recorded, one, base, query.tail) for recorded, one in zip(found, data, strict=True)],
         next_cursor=cursor,
         as_of=at.as_of,
-        links=_links(f"{base}/events", cursor, query.tail),
+        links=links(cursor),
     )
 
 
@@ -217,6 +220,7 @@ async def audit(
     query: Query,
     *,
     base: str,
+    links: Links,
     action: str | None = None,
     resource_type: str | None = None,
     facts: bool = False,
@@ -237,7 +241,7 @@ async def audit(
         items=[_entry(recorded, one, base, query.tail) for recorded, one in zip(kept, data, strict=True)],
         next_cursor=cursor,
         as_of=at.as_of,
-        links=_links(f"{base}/audit_logs", cursor, query.tail),
+        links=links(cursor),
     )
 
 
@@ -408,13 +412,6 @@ def _entry(recorded: Recorded, data: dict[str, Any], base: str, tail: str) -> Au
             "event": _with(f"{base}/events/{recorded.event_id}", tail),
         },
     )
-
-
-def _links(path: str, cursor: str | None, tail: str) -> dict[str, str]:
-    links = {"self": _with(path, tail)}
-    if cursor is not None:
-        links["next"] = _with(f"{path}?cursor={cursor}", tail)
-    return links
 
 
 def _with(url: str, tail: str) -> str:

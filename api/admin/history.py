@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from api.answers import json_answer
 from api.errors import bad_cursor, not_found
 from api.history import Actor, After, CursorText, Limit, Order, Since, StreamName, TypeName, Until, parse_stream
 from api.moments import AsOf, in_utc, position_as_of
+from api.paging import cursor_links
 from api.services import services_of
 from domain.kernel import PLATFORM
 from projections import history
@@ -69,7 +71,15 @@ async def list_events(
     )
     await noted(request, "events.list", organization=row, target=stream)
     try:
-        page = await history.events(services.store, services.keyring, org_id, query, base=BASE, reveal=False)
+        page = await history.events(
+            services.store,
+            services.keyring,
+            org_id,
+            query,
+            base=BASE,
+            links=partial(cursor_links, request, f"{BASE}/events"),
+            reveal=False,
+        )
     except CursorError as error:
         raise bad_cursor(error) from error
     return json_answer(page)
@@ -127,6 +137,7 @@ async def list_audit(
             org_id,
             query,
             base=BASE,
+            links=partial(cursor_links, request, f"{BASE}/audit_logs"),
             action=action,
             resource_type=resource_type,
             facts=facts,

@@ -108,9 +108,27 @@ async def test_the_audit_view_says_who_did_what_and_leaves_reports_of_agents_out
         await client.get(f"{base}?resource_type=ApiKey&limit=1&cursor={paged['next_cursor']}", headers=headers)
     ).json()
     assert paged["items"][0]["position"] > second["items"][0]["position"]
+    assert set(paged["_links"]) == {"self", "next"}
+    followed = (await client.get(paged["_links"]["next"], headers=headers)).json()
+    assert followed["items"] == second["items"], "a link repeats what was asked for"
+    assert (await client.get(followed["_links"]["self"], headers=headers)).json()["items"] == second["items"]
     assert (await client.get("/api/v1/admin/audit_logs", headers=headers)).status_code == 403, "for staff only"
     assert "session.started" in (await client.get(f"{base}/actions", headers=headers)).json()["items"]
     assert "Session" in (await client.get(f"{base}/resource_types", headers=headers)).json()["items"]
+
+
+async def test_links_of_events_keep_order_and_filters(client: Any, house: House) -> None:
+    for label in ("one", "two"):
+        await issue(house.store, house.ours.org_id, house.ours.owner_id, label, ["read"])
+    headers, shown = house.ours.headers("audit"), []
+    path = f"{house.ours.base}/events?type=api_key.issued.v1&order=newest&limit=1"
+    while path:
+        page = (await client.get(path, headers=headers)).json()
+        shown += [(one["type"], one["position"]) for one in page["items"]]
+        path = page["_links"].get("next")
+    assert {kind for kind, _ in shown} == {"api_key.issued.v1"}
+    assert [position for _, position in shown] == sorted({position for _, position in shown}, reverse=True)
+    assert len(shown) > 2
 
 
 def test_every_kind_of_stream_can_be_asked_for() -> None:
