@@ -179,7 +179,10 @@ async def transfer_ownership(
     organization_id: FromPath[str],  # noqa: ARG001  checked by the guard
     user_id: FromPath[UUID],
 ) -> Response[MemberView]:
-    """The calling owner becomes an admin, that member an owner; the answer is the new owner."""
+    """The calling owner becomes an admin, that member an owner; the answer is the new owner.
+
+    With an `Idempotency-Key` a repeat is answered as the first time, also though the caller owns nothing any more.
+    """
     principal = principal_of(request)
     outcome = await commands.transfer_ownership(
         services_of(request).store, principal, user_id, once=once_of(request, f"members.transfer {user_id}")

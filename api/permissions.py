@@ -67,6 +67,8 @@ ROLE = Access(frozenset({"ingest", "read"}), permission="viewer")
 FEEDBACK = ROLE  # whoever sees a session may say how it went, and so may an agent for its person
 STACKS = Access(frozenset({"ingest", "read"}), user=True)
 OWNER = Access(permission="owner")  # no key is ever an owner
+# The same right, decided by rank: whoever repeats a transfer, because its answer was lost, is no owner any more.
+TRANSFER = Access(permission="viewer")
 ERASING = Access(frozenset({"admin"}), permission="owner")  # for ever: of members only those who answer for all of it
 EXPORT = Access(frozenset({"read"}), permission="manager")  # everybody's rows in one file, to take along
 STAFF = Access(platform="crewkit_staff")
@@ -294,8 +296,8 @@ TABLE: dict[tuple[str, str], Access] = {
     ("PATCH", f"{_O}/members/{{user_id}}"): MANAGER,
     ("DELETE", f"{_T}/members/{{user_id}}"): LEAVING,
     ("DELETE", f"{_O}/members/{{user_id}}"): LEAVING,
-    ("POST", f"{_T}/members/{{user_id}}/transfer_ownership"): OWNER,
-    ("POST", f"{_O}/members/{{user_id}}/transfer_ownership"): OWNER,
+    ("POST", f"{_T}/members/{{user_id}}/transfer_ownership"): TRANSFER,
+    ("POST", f"{_O}/members/{{user_id}}/transfer_ownership"): TRANSFER,
     ("POST", f"{_T}/members/invitations"): MANAGER,
     ("POST", f"{_O}/members/invitations"): MANAGER,
     ("GET", f"{_T}/members/invitations"): MANAGER,

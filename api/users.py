@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
@@ -18,7 +17,7 @@ from api.bodies import read_json
 from api.erasure import certificate_view, eraser_of
 from api.errors import ApiError, bad_cursor, not_found, unavailable
 from api.fresh import wait_until_fresh
-from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, page_links
+from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, cursor_links, page_links
 from api.people import COOKIE, CSRF_HEADER, csrf_token
 from api.services import services_of
 from commands.bus import Principal
@@ -32,7 +31,6 @@ from domain.users.events import UserLoggedIn, UserLoginFailed, UserRegistered
 from eventstore.erasure import organizations_that_know
 from eventstore.sealing import unboxed
 from projections import members
-from projections.members.queries import Membership
 from projections.paging import Paging
 from projections.users import PROJECTION, queries
 from projections.users.tables import LoginRow, UserRow
@@ -164,8 +162,8 @@ async def close(request: Request[Any, Any, Any]) -> Response[CertificateView]:
     """
     principal = principal_of(request)
 
-    def as_member(membership: Membership) -> Principal:
-        return msgspec.structs.replace(principal, org_id=membership.org_id, permission=membership.permission)
+    def as_member(org_id: UUID) -> Principal:
+        return msgspec.structs.replace(principal, org_id=org_id)
 
     certificate = await close_and_erase(request, user_id_of(principal), as_member, reason="subject_request")
     services = services_of(request)
@@ -177,7 +175,7 @@ async def close(request: Request[Any, Any, Any]) -> Response[CertificateView]:
 
 
 async def close_and_erase(
-    request: Request[Any, Any, Any], user_id: UUID, acting: Callable[[Membership], Principal], *, reason: str
+    request: Request[Any, Any, Any], user_id: UUID, acting: Callable[[UUID], Principal], *, reason: str
 ) -> ErasureCertified:
     """End every membership, close the account and erase its user everywhere; `acting` is who does it in an organization.
 
@@ -188,8 +186,9 @@ async def close_and_erase(
     emails, ever = await traces_of(request, user_id)
     found = await members.organizations_of(services.pool, user_id)
     # Organizations one owns first: only they can refuse, also where somebody else left while we asked.
-    places = [acting(one) for one in sorted(found, key=lambda one: one.permission != "owner")]
-    await leave_all(services.store, places, user_id)
+    living = [one.org_id for one in sorted(found, key=lambda one: one.permission != "owner")]
+    places = [*living, *(org_id for org_id in ever if org_id not in living)]
+    await leave_all(services.store, [acting(org_id) for org_id in places], user_id)
     return await erase_user(
         eraser_of(request),
         user_id,
@@ -257,9 +256,7 @@ async def activity(
     shown, more = rows[:limit], len(rows) > limit
     items = await _logins(request, shown)
     after = queries.cursor_of(shown[-1]) if more else None
-    links = {"self": f"{A}/activity"}
-    if after is not None:
-        links["next"] = f"{A}/activity?{urlencode({'limit': limit, 'cursor': after})}"
+    links = cursor_links(request, f"{A}/activity", after)
     page = LoginPage(items=items, next_cursor=after, links=links)
     return json_answer(page)
 

@@ -15,11 +15,12 @@ from domain.admin.decide import admin_stream, checked_reason
 from domain.admin.events import AdminAccessed, AdminActed
 from domain.erasure.decide import NotConfirmedError, check_reason
 from domain.kernel import PLATFORM, Event, NotFoundError, Sealed
-from domain.organizations.manage import check_confirmed
+from domain.organizations.manage import NewOwner, check_confirmed
+from domain.organizations.state import InvalidFieldError
 from domain.users import administer
 from domain.users.administer import Staff, UserChanges
 from domain.users.decide import clean_name
-from domain.users.state import NOBODY, UserState, evolve, user_stream
+from domain.users.state import NOBODY, User, UserState, evolve, user_stream
 from eventstore.port import Append, EventStore, NewEvent, Outcome
 from eventstore.sealing import KeyRing
 
@@ -178,13 +179,34 @@ def acting_in(principal: Principal, org_id: UUID) -> Principal:
     )
 
 
-async def restore_organization(store: EventStore, principal: Principal, org_id: UUID) -> Outcome | None:
-    """Bring a deleted organization back; None where it is not deleted.
+async def restore_organization(
+    store: EventStore,
+    principal: Principal,
+    org_id: UUID,
+    *,
+    owner_id: UUID | None = None,
+    email: str | None = None,
+    name: str | None = None,
+) -> Outcome | None:
+    """Bring a deleted organization back, owned by the user `owner_id` too; None where it is not deleted.
+
+    `email` and `name` are what the list of members calls them.
 
     Raises:
+        InvalidFieldError: nobody with that id can sign in.
         DomainError: see `domain.organizations.manage.restore`.
     """
-    return await tenants.restore_organization(store, acting_in(principal, org_id))
+    new_owner = None
+    if owner_id is not None:
+        state, _, _ = await load(store, PLATFORM, user_stream(owner_id), evolve, NOBODY)
+        if not isinstance(state, User) or state.status != "active":
+            raise InvalidFieldError("owner_id: there is no such active user", field="owner_id")
+        new_owner = NewOwner(
+            user_id=owner_id,
+            email=Sealed(owner_id, email) if email else None,
+            name=Sealed(owner_id, name) if name else None,
+        )
+    return await tenants.restore_organization(store, acting_in(principal, org_id), new_owner)
 
 
 async def purge_organization(

@@ -129,10 +129,11 @@ async def remove_member(store: EventStore, principal: Principal, user_id: UUID) 
 async def leave_all(store: EventStore, places: Sequence[Principal], user_id: UUID) -> None:
     """End a user's memberships in several organizations, or in none: whatever refuses is asked before the first one ends.
 
-    `places` say in whose name it is done in each of them; where the user is no member (any more), nothing happens.
+    `places` say in whose name it is done in each of them; where the user is no member (any more), nothing happens.  Deleted
+    organizations count too: restored, they would otherwise belong to somebody who is gone.
 
     Raises:
-        DomainError: see `domain.organizations.members.remove`; `details["organization_id"]` names the organization.
+        DomainError: see `domain.organizations.members.leave_for_good`; `details["organization_id"]` names the organization.
         StreamMovedError: one of them kept changing.
     """
     for there in places:
@@ -140,12 +141,24 @@ async def leave_all(store: EventStore, places: Sequence[Principal], user_id: UUI
         state = (await load(store, there.org_id, stream, evolve_organization, NO_ORGANIZATION))[0]
         with contextlib.suppress(NotFoundError):
             try:
-                decide.remove(state, actor=actor_of(there), user_id=user_id, at=datetime.now(UTC))
+                decide.leave_for_good(state, actor=actor_of(there), user_id=user_id, at=datetime.now(UTC))
             except decide.LastOwnerError as error:
                 raise decide.LastOwnerError(str(error), organization_id=str(there.org_id)) from error
     for there in places:
         with contextlib.suppress(NotFoundError):
-            await remove_member(store, there, user_id)
+            await _leave(store, there, user_id)
+
+
+async def _leave(store: EventStore, there: Principal, user_id: UUID) -> None:
+    await transact(
+        store,
+        there.org_id,
+        organization_stream(there.org_id),
+        evolve_organization,
+        NO_ORGANIZATION,
+        lambda state: decide.leave_for_good(state, actor=actor_of(there), user_id=user_id, at=datetime.now(UTC)),
+        meta=there.meta(),
+    )
 
 
 async def transfer_ownership(

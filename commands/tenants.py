@@ -13,7 +13,7 @@ from commands.organizations import SLUG_CLAIM
 from domain.kernel import Event, Sealed
 from domain.organizations import decide, manage
 from domain.organizations.events import OrganizationPurged, OrganizationSlugChanged
-from domain.organizations.manage import OrganizationChanges
+from domain.organizations.manage import NewOwner, OrganizationChanges
 from domain.organizations.state import (
     NO_ORGANIZATION,
     REGION_DEFAULT,
@@ -104,8 +104,10 @@ async def delete_organization(store: EventStore, principal: Principal, confirm: 
     )
 
 
-async def restore_organization(store: EventStore, principal: Principal) -> Outcome | None:
-    """Bring the principal's organization back; None where it is not deleted.
+async def restore_organization(
+    store: EventStore, principal: Principal, new_owner: NewOwner | None = None
+) -> Outcome | None:
+    """Bring the principal's organization back, for a new owner where one is named; None where it is not deleted.
 
     Raises:
         DomainError: see `domain.organizations.manage.restore`.
@@ -114,7 +116,7 @@ async def restore_organization(store: EventStore, principal: Principal) -> Outco
         store,
         principal.org_id,
         principal,
-        lambda state: manage.restore(state, actor=actor_of(principal), at=datetime.now(UTC)),
+        lambda state: manage.restore(state, actor=actor_of(principal), at=datetime.now(UTC), new_owner=new_owner),
     )
 
 

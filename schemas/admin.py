@@ -14,6 +14,13 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     reason: str | None = None
 
 
+class Restore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """`owner_id` is the user who owns the organization from now on; needed only where every owner closed their account."""
+
+    owner_id: UUID | None = None
+    reason: str | None = None
+
+
 class Purge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """`confirm` is the slug of the organization to be ended for ever."""
 

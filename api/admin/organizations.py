@@ -11,6 +11,7 @@ from litestar.params import FromPath, QueryParameter
 from api.admin.notes import BASE, AnyRequest, noted, noted_deed, optional_body, reasoned, registered
 from api.answers import POSITION, json_answer
 from api.auth import principal_of
+from api.contacts import contact_of
 from api.fresh import wait_until_fresh
 from api.paging import PAGE_SIZE_DEFAULT, Page, PageSize, SortBy, SortDir, page_links, paging_of
 from api.services import services_of
@@ -18,14 +19,14 @@ from commands import admin as commands
 from projections.admin import PROJECTION, register
 from projections.admin.register import Inside, RegisterRow
 from projections.freshness import wait_for
-from schemas.admin import AdminOrganizationPage, AdminOrganizationView, Purge, Reason
+from schemas.admin import AdminOrganizationPage, AdminOrganizationView, Purge, Restore
 
 Status = Annotated[str | None, QueryParameter(pattern="^(active|deleted|purged)$")]
 Text = Annotated[str | None, QueryParameter(max_length=100, description="part of the slug or the name")]
 Confirm = Annotated[str | None, QueryParameter(max_length=100, description="the slug of what is to be ended")]
 
 PATH = f"{BASE}/organizations"
-_reason = msgspec.json.Decoder(Reason)
+_restore = msgspec.json.Decoder(Restore)
 _purge = msgspec.json.Decoder(Purge)
 
 
@@ -115,17 +116,23 @@ async def purge_organization(
     f"{PATH}/{{organization_id:str}}/restore",
     status_code=200,
     summary="Restore a deleted organization",
-    operation_class=reasoned(Reason),
+    operation_class=reasoned(Restore),
 )
 async def restore_organization(request: AnyRequest, organization_id: FromPath[str]) -> Response[AdminOrganizationView]:
-    """As it was, with its members and keys.  One that is not deleted stays as it is; a purged one is gone."""
-    body = await optional_body(request, _reason, Reason())
+    """As it was, with its members and keys.  One that is not deleted stays as it is; a purged one is gone.
+
+    Where every owner has closed their account meanwhile, `owner_id` names the user who owns it from now on.
+    """
+    body = await optional_body(request, _restore, Restore())
     services = services_of(request)
     row = await registered(request, organization_id)
     await noted_deed(
         request, "organization.restore", body.reason, organization=row, target=f"Organization:{row.tenant_id}"
     )
-    outcome = await commands.restore_organization(services.store, principal_of(request), row.tenant_id)
+    email, name = await contact_of(request, body.owner_id)
+    outcome = await commands.restore_organization(
+        services.store, principal_of(request), row.tenant_id, owner_id=body.owner_id, email=email, name=name
+    )
     headers = await _caught_up(request, outcome.position if outcome else None)
     return json_answer(_view(await registered(request, str(row.tenant_id))), headers=headers)
 

@@ -183,7 +183,7 @@ async def erase_account(request: AnyRequest, user_id: FromPath[UUID]) -> Respons
     await noted_deed(request, "user.erase", body.reason, target=f"User:{user_id}")
     await commands.check_erasable(services.store, principal, user_id, ground=body.ground, confirm=body.confirm)
     found = await close_and_erase(
-        request, user_id, lambda membership: commands.acting_in(principal, membership.org_id), reason=body.ground
+        request, user_id, lambda org_id: commands.acting_in(principal, org_id), reason=body.ground
     )
     position = max(one.position for one in found.subjects)
     await services.settle_users(position)

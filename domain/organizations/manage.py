@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from domain.kernel import DomainError, Event, NotFoundError
+from domain.kernel import DomainError, Event, NotFoundError, Sealed
 from domain.organizations.decide import NAME_CHARS_MAX, check_slug
 from domain.organizations.events import (
     CoachingEnforcementChanged,
@@ -19,6 +20,7 @@ from domain.organizations.events import (
     OrganizationSlugChanged,
     OrganizationUpdated,
 )
+from domain.organizations.members import lift
 from domain.organizations.state import (
     ADMIN,
     HARD,
@@ -27,11 +29,11 @@ from domain.organizations.state import (
     Absent,
     Actor,
     InvalidFieldError,
-    Organization,
     OrganizationState,
     check_text,
     living,
     require,
+    restorable,
 )
 
 SETTINGS_MAX = 100
@@ -98,7 +100,7 @@ def delete(state: OrganizationState, *, actor: Actor, confirm: str | None, at: d
         EscalationError: the actor is no owner.
         ConfirmationRequiredError: `confirm` is not its slug.
     """
-    organization = _existing(state)
+    organization = restorable(state)
     check_confirmed(confirm, organization.slug)
     require(organization, actor, OWNER)
     if organization.deleted_at is not None:
@@ -106,16 +108,41 @@ def delete(state: OrganizationState, *, actor: Actor, confirm: str | None, at: d
     return [OrganizationDeleted(deleted_at=at)]
 
 
-def restore(state: OrganizationState, *, actor: Actor, at: datetime) -> list[Event]:
-    """Bring a deleted organization back as it was.  One that is not deleted stays as it is.
+class NewOwner(msgspec.Struct, frozen=True, kw_only=True):
+    """A user who shall own an organization, and how the list of members names them."""
+
+    user_id: UUID
+    email: Sealed | None = None
+    name: Sealed | None = None
+
+
+class OwnerlessError(DomainError):
+    """Every owner has closed their account: somebody has to be named who owns it from now on."""
+
+    code = "conflict"
+
+
+def restore(state: OrganizationState, *, actor: Actor, at: datetime, new_owner: NewOwner | None = None) -> list[Event]:
+    """Bring a deleted organization back as it was, with one owner more where one is named.  One that is not deleted stays.
 
     Raises:
         NotFoundError: there never was one, or it is purged.
         EscalationError: the actor is no owner.
+        OwnerlessError: it has no owner any more, and none is named.
     """
-    organization = _existing(state)
+    organization = restorable(state)
     require(organization, actor, OWNER)
-    return [] if organization.deleted_at is None else [OrganizationRestored(restored_at=at)]
+    if organization.deleted_at is None:
+        return []
+    restored = OrganizationRestored(restored_at=at)
+    if new_owner is None:
+        if organization.owners() == 0:
+            raise OwnerlessError("every owner closed their account; name the user who owns it now", field="owner_id")
+        return [restored]
+    member = organization.members.get(new_owner.user_id)
+    if member is not None and member.permission == OWNER:
+        return [restored]
+    return [restored, lift(organization, new_owner.user_id, new_owner.email, new_owner.name, at)]
 
 
 def purge(state: OrganizationState, *, at: datetime, now_rather_than_later: bool = False) -> list[Event]:
@@ -191,12 +218,6 @@ def merged(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     if len(after) > SETTINGS_MAX:
         raise InvalidFieldError(f"there may be at most {SETTINGS_MAX} settings", field="settings")
     return after
-
-
-def _existing(state: OrganizationState) -> Organization:
-    if isinstance(state, Absent) or state.purged:
-        raise NotFoundError("organization not found")
-    return state
 
 
 def _new(wanted: Any, known: Any) -> Any:

@@ -23,6 +23,7 @@ from domain.organizations.state import (
     living,
     rank_of,
     require,
+    restorable,
 )
 
 MEMBERS_MAX = 5_000
@@ -143,11 +144,39 @@ def remove(state: OrganizationState, *, actor: Actor, user_id: UUID, at: datetim
     """
     organization = living(state)
     member = _present(organization, user_id)
-    if actor.user_id != user_id:
-        require(organization, actor, MANAGER)
-        _check_below(organization, actor, member)
+    _check_removes(organization, actor, user_id, member)
     _check_not_last(organization, member)
     return [MemberRemoved(user_id=user_id, removed_at=at)]
+
+
+def leave_for_good(state: OrganizationState, *, actor: Actor, user_id: UUID, at: datetime) -> list[Event]:
+    """As `remove`, because the account ends: also in a deleted organization, which whoever restores it gives an owner.
+
+    Raises:
+        NotFoundError: there is no such organization or member, or it is purged.
+        EscalationError, LastOwnerError: as `remove`.
+    """
+    organization = restorable(state)
+    if organization.deleted_at is None:
+        return remove(state, actor=actor, user_id=user_id, at=at)
+    _check_removes(organization, actor, user_id, _present(organization, user_id))
+    return [MemberRemoved(user_id=user_id, removed_at=at)]
+
+
+def lift(organization: Organization, user_id: UUID, email: Sealed | None, name: Sealed | None, at: datetime) -> Event:
+    """What makes the user an owner, whether they belong to the organization already or not."""
+    if (member := organization.members.get(user_id)) is not None:
+        return MemberRoleChanged(
+            user_id=user_id,
+            permission=OWNER,
+            org_role=member.org_role,
+            permission_before=member.permission,
+            org_role_before=member.org_role,
+            changed_at=at,
+        )
+    return MemberAdded(
+        user_id=user_id, permission=OWNER, org_role=ORG_ROLE_DEFAULT, email=email, name=name, added_at=at
+    )
 
 
 def transfer(state: OrganizationState, *, actor: Actor, to_user_id: UUID, at: datetime) -> list[Event]:
@@ -172,6 +201,12 @@ def _present(organization: Organization, user_id: UUID) -> Member:
     if (member := organization.members.get(user_id)) is None:
         raise NotFoundError("member not found")
     return member
+
+
+def _check_removes(organization: Organization, actor: Actor, user_id: UUID, member: Member) -> None:
+    if actor.user_id != user_id:
+        require(organization, actor, MANAGER)
+        _check_below(organization, actor, member)
 
 
 def _check_below(organization: Organization, actor: Actor, member: Member) -> None:

@@ -108,7 +108,7 @@ class Organization(msgspec.Struct, frozen=True):
     used: frozenset[str] = frozenset()  # invitations that made somebody a member: none does so twice
 
     def owners(self) -> int:
-        """How many there are: never 0."""
+        """How many there are: 0 only while it is deleted."""
         return sum(member.permission == OWNER for member in self.members.values())
 
 
@@ -135,6 +135,17 @@ def living(state: OrganizationState) -> Organization:
         NotFoundError: it does not, or it is.
     """
     if isinstance(state, Absent) or state.deleted_at is not None or state.purged:
+        raise NotFoundError("organization not found")
+    return state
+
+
+def restorable(state: OrganizationState) -> Organization:
+    """The organization, where it exists, deleted or not.
+
+    Raises:
+        NotFoundError: there never was one, or it is purged.
+    """
+    if isinstance(state, Absent) or state.purged:
         raise NotFoundError("organization not found")
     return state
 

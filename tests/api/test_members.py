@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from litestar import Litestar
 
 from commands.members import add_member, remove_member
 from commands.tokens import Pair
@@ -164,7 +165,7 @@ async def test_a_removed_member_is_refused_at_once(http: httpx.AsyncClient, team
     assert (await http.get(path, headers=team.headers("developer"))).status_code == 404
 
 
-async def test_ownership_is_handed_over_once_per_wish(http: httpx.AsyncClient, team: Team) -> None:
+async def test_ownership_is_handed_over_once_per_wish(app: Litestar, http: httpx.AsyncClient, team: Team) -> None:
     path = f"{team.path('developer')}/transfer_ownership"
     headers = team.headers("owner", **{"Idempotency-Key": "hand over"})
     first = await http.post(path, headers=headers)
@@ -174,6 +175,13 @@ async def test_ownership_is_handed_over_once_per_wish(http: httpx.AsyncClient, t
     assert again.headers["idempotency-replayed"] == "true"
     assert again.headers["crewkit-position"] == first.headers["crewkit-position"]
     await team.house.project()
+    app.state.services.people.forget()
+    late = await http.post(path, headers=headers)
+    assert (late.status_code, late.json()) == (200, first.json()), "the guard knows by now that the caller is an admin"
+    once_more = await http.post(path, headers=team.headers("owner"))
+    assert (once_more.status_code, once_more.json()["error"]["code"]) == (403, "forbidden"), (
+        "a new wish is not a repeat"
+    )
     giver = await http.get(team.path("owner"), headers=team.headers("manager"))
     assert giver.json()["permission"] == "admin"
     refused = await http.post(f"{team.path('manager')}/transfer_ownership", headers=team.headers("admin"))

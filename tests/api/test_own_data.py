@@ -11,6 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from litestar import Litestar
 
 from commands import erasure
 from commands.erasure import Eraser, erase_user
@@ -174,6 +175,36 @@ async def test_an_account_that_cannot_be_closed_keeps_every_membership(http: htt
     assert gone.status_code == 204
     await house.project()
     assert (await http.delete("/api/v1/auth/me", headers=bearer(pair))).status_code == 200
+
+
+async def test_an_organization_whose_owner_closed_their_account_is_restored_for_a_new_one(
+    app: Litestar, http: httpx.AsyncClient, house: House
+) -> None:
+    old, staff = await signed_in(house), await signed_in(house, platform_role="crewkit_staff")
+    new, closed = await signed_in(house), await signed_in(house)
+    zoo = {"slug": "zoo", "name": "Zoo"}
+    assert (await http.post("/api/v1/organizations", headers=bearer(old), json=zoo)).status_code == 201
+    await house.project()
+    gone = await http.delete("/api/v1/organizations/zoo", headers=bearer(old), params={"confirm": "zoo"})
+    assert gone.status_code == 204
+    await house.project()
+    for pair in (old, closed):
+        assert (await http.delete("/api/v1/auth/me", headers=bearer(pair))).status_code == 200
+        await house.project()
+    path, headers = "/api/v1/admin/organizations/zoo/restore", bearer(staff, **{"X-Reason": "asked by the customer"})
+    refused = await http.post(path, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["details"]) == (409, {"field": "owner_id"})
+    for nobody in (closed.user_id, old.user_id, UUID(int=9)):
+        odd = await http.post(path, headers=headers, json={"owner_id": str(nobody)})
+        assert (odd.status_code, odd.json()["error"]["details"]) == (422, {"field": "owner_id"})
+    restored = await http.post(path, headers=headers, json={"owner_id": str(new.user_id)})
+    assert restored.status_code == 200
+    await house.project()
+    app.state.services.people.forget()
+    members = (await http.get("/api/v1/zoo/members", headers=bearer(new))).json()["items"]
+    assert [(one["user_id"], one["permission"], one["email"]) for one in members] == [
+        (str(new.user_id), "owner", f"{new.user_id.hex}@example.com")
+    ]
 
 
 def secret_of(house: House) -> bytes:

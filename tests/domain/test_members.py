@@ -18,6 +18,7 @@ from domain.organizations.events import (
     MemberRoleChanged,
     OrganizationCreated,
     OrganizationDeleted,
+    OrganizationPurged,
     OrganizationRestored,
     OwnershipTransferred,
 )
@@ -38,6 +39,7 @@ AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ORG, ANN, BOB, CAT, EVE = (UUID(int=n) for n in range(1, 6))
 FOUNDED = OrganizationCreated(organization_id=ORG, slug="acme", name="Acme", owner_id=ANN, created_at=AT)
 KEY = Actor(None, "admin")
+DELETED, PURGED = OrganizationDeleted(deleted_at=AT), OrganizationPurged(purged_at=AT)
 
 
 def added(user_id: UUID, permission: str = "developer", org_role: str = "senior") -> MemberAdded:
@@ -67,6 +69,10 @@ def change(
 
 def remove(actor: Actor, user_id: UUID) -> Callable[..., object]:
     return lambda state: members.remove(state, actor=actor, user_id=user_id, at=AT)
+
+
+def leave_for_good(actor: Actor, user_id: UUID) -> Callable[..., object]:
+    return lambda state: members.leave_for_good(state, actor=actor, user_id=user_id, at=AT)
 
 
 def transfer(actor: Actor, to: UUID) -> Callable[..., object]:
@@ -116,6 +122,8 @@ def test_the_founder_is_an_owner_although_no_event_says_so() -> None:
         ([FOUNDED, added(BOB)], remove(Actor(ANN), BOB), [MemberRemoved(user_id=BOB, removed_at=AT)]),
         ([FOUNDED, added(BOB, "viewer")], remove(Actor(BOB), BOB), [MemberRemoved(user_id=BOB, removed_at=AT)]),
         ([FOUNDED, added(BOB, "owner")], remove(Actor(ANN), ANN), [MemberRemoved(user_id=ANN, removed_at=AT)]),
+        ([FOUNDED, added(BOB)], leave_for_good(Actor(BOB), BOB), [MemberRemoved(user_id=BOB, removed_at=AT)]),
+        ([FOUNDED, DELETED], leave_for_good(Actor(ANN), ANN), [MemberRemoved(user_id=ANN, removed_at=AT)]),
         (
             [FOUNDED, added(BOB)],
             transfer(Actor(ANN), BOB),
@@ -155,6 +163,10 @@ def test_what_is_allowed(history: Sequence[Event], when: Callable[..., object], 
         ([FOUNDED, added(BOB, "admin")], remove(Actor(BOB), ANN), EscalationError),
         ([FOUNDED, added(BOB), added(CAT, "viewer")], remove(Actor(BOB), CAT), EscalationError),
         ([FOUNDED, added(BOB, "admin")], transfer(Actor(BOB), BOB), EscalationError),
+        ([FOUNDED], leave_for_good(Actor(ANN), ANN), LastOwnerError),
+        ([FOUNDED, DELETED], leave_for_good(KEY, ANN), EscalationError),
+        ([FOUNDED, DELETED], leave_for_good(Actor(BOB), BOB), NotFoundError),
+        ([FOUNDED, DELETED, PURGED], leave_for_good(Actor(ANN), ANN), NotFoundError),
         ([FOUNDED], transfer(KEY, BOB), EscalationError),
         ([FOUNDED], transfer(Actor(ANN), BOB), NotFoundError),
         ([FOUNDED, OwnershipTransferred(from_user_id=ANN, to_user_id=BOB, transferred_at=AT)], add(Actor(ANN), CAT, "owner"), EscalationError),

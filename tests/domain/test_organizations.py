@@ -16,6 +16,7 @@ from domain.organizations import decide, manage, roles
 from domain.organizations.events import (
     CoachingEnforcementChanged,
     MemberAdded,
+    MemberRemoved,
     OrganizationCreated,
     OrganizationDeleted,
     OrganizationPurged,
@@ -26,7 +27,13 @@ from domain.organizations.events import (
     RoleDeleted,
     RoleUpdated,
 )
-from domain.organizations.manage import ConfirmationRequiredError, NotDueError, OrganizationChanges
+from domain.organizations.manage import (
+    ConfirmationRequiredError,
+    NewOwner,
+    NotDueError,
+    OrganizationChanges,
+    OwnerlessError,
+)
 from domain.organizations.members import LimitReachedError
 from domain.organizations.roles import RoleFields, RoleInUseError, RoleKnownError, effective
 from domain.organizations.state import (
@@ -52,6 +59,9 @@ DELETED, RESTORED, PURGED = (
 LEAD = RoleCreated(
     role_id=ROLE, key="lead", level=4, custom_name="Lead", coaching_mode_enabled=False, tools=["Read"], created_at=AT
 )
+NEWCOMER, SYSTEM = UUID(int=9), Actor(None, "owner")
+OWNER_LEFT = MemberRemoved(user_id=ANN, removed_at=AT)
+LIFTED = MemberAdded(user_id=NEWCOMER, permission="owner", org_role="senior", added_at=AT)
 Decision = Callable[[OrganizationState], list[Event]]
 
 
@@ -70,8 +80,9 @@ def delete(actor: Actor, confirm: str | None = "acme") -> Decision:
     return lambda state: manage.delete(state, actor=actor, confirm=confirm, at=AT)
 
 
-def restore(actor: Actor = OWNER) -> Decision:
-    return lambda state: manage.restore(state, actor=actor, at=AT)
+def restore(actor: Actor = OWNER, owner: UUID | None = None) -> Decision:
+    new_owner = None if owner is None else NewOwner(user_id=owner)
+    return lambda state: manage.restore(state, actor=actor, at=AT, new_owner=new_owner)
 
 
 def purge(at: datetime = LATER, *, now: bool = False) -> Decision:
@@ -122,6 +133,9 @@ def updated(level: int = 4, tools: list[str] | None = None, **fields: Any) -> Ro
         ([FOUNDED, DELETED], delete(OWNER), []),
         ([FOUNDED, DELETED], restore(), [RESTORED]),
         ([FOUNDED], restore(), []),
+        ([FOUNDED], restore(owner=NEWCOMER), []),
+        ([FOUNDED, DELETED, OWNER_LEFT], restore(SYSTEM, owner=NEWCOMER), [RESTORED, LIFTED]),
+        ([FOUNDED, DELETED], restore(owner=NEWCOMER), [RESTORED, LIFTED]),
         ([FOUNDED, DELETED], purge(), [PURGED]),
         ([FOUNDED, DELETED], purge(AT, now=True), [OrganizationPurged(purged_at=AT)]),
         ([FOUNDED, DELETED, PURGED], purge(), []),
@@ -153,6 +167,7 @@ def test_what_is_allowed(history: Sequence[Event], when: Decision, then: Sequenc
         ([FOUNDED], delete(OWNER, "other"), ConfirmationRequiredError),
         ([FOUNDED], delete(KEY), EscalationError),
         ([FOUNDED, DELETED], restore(KEY), EscalationError),
+        ([FOUNDED, DELETED, OWNER_LEFT], restore(SYSTEM), OwnerlessError),
         ([FOUNDED, DELETED, PURGED], restore(), NotFoundError),
         ([FOUNDED, DELETED], purge(LATER - timedelta(seconds=1)), NotDueError),
         ([FOUNDED], purge(), NotDueError),
