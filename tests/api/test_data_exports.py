@@ -33,7 +33,7 @@ async def asked(client: Any, house: House, person: UUID, key: str = "admin", **h
 
 def tools_of(house: House) -> Tools:
     pool: Any = house.store.pool
-    return Tools(house.settings, pool, pool, house.store, None)  # type: ignore[arg-type]  these jobs consolidate nothing
+    return Tools(house.settings, pool, pool, house.store, None, None)  # type: ignore[arg-type]  these jobs store no object
 
 
 async def written(house: House) -> None:
