@@ -39,13 +39,20 @@ def paging_of(
 
 
 def cursor_links(
-    request: Request[Any, Any, Any], path: str, following: str | int | None, *, name: str = "cursor"
+    request: Request[Any, Any, Any],
+    path: str,
+    following: str | int | None,
+    *,
+    name: str = "cursor",
+    pinned: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """`self`, and `next` where something follows; other parameters of the query are kept.
 
-    `name` is the parameter that says where to go on.  There is no `prev`: see docs/adr/0027.
+    `name` is the parameter that says where to go on; `pinned` are values to keep instead of those that were sent, such as an
+    id for a slug, which may change hands.  There is no `prev`: see docs/adr/0027.
     """
-    asked = [(key, value) for key, value in request.query_params.multi_items() if key != QUERY_KEY]
+    fixed = pinned or {}
+    asked = [(key, fixed.get(key, value)) for key, value in request.query_params.multi_items() if key != QUERY_KEY]
     links = {"self": f"{path}?{urlencode(asked)}" if asked else path}
     if following is not None:
         onward = [*(pair for pair in asked if pair[0] != name), (name, str(following))]

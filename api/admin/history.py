@@ -77,7 +77,7 @@ async def list_events(
             org_id,
             query,
             base=BASE,
-            links=partial(cursor_links, request, f"{BASE}/events"),
+            links=partial(cursor_links, request, f"{BASE}/events", pinned={"organization": str(org_id)}),
             reveal=False,
         )
     except CursorError as error:
@@ -137,7 +137,7 @@ async def list_audit(
             org_id,
             query,
             base=BASE,
-            links=partial(cursor_links, request, f"{BASE}/audit_logs"),
+            links=partial(cursor_links, request, f"{BASE}/audit_logs", pinned={"organization": str(org_id)}),
             action=action,
             resource_type=resource_type,
             facts=facts,
