@@ -12,6 +12,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 
+from eventstore.port import Outcome
 from schemas.ingest import BatchesAnswer, IngestAnswer
 
 T = TypeVar("T")
@@ -51,6 +52,11 @@ def json_answer(
     if position is not None:
         told[POSITION] = str(position)
     return Response(value, status_code=status, headers=told)
+
+
+def no_content(outcome: Outcome | None) -> Response[None]:
+    """204; `outcome` is what became of the command, None: there was nothing to do."""
+    return Response(None, status_code=204, headers={} if outcome is None else {POSITION: str(outcome.position)})
 
 
 @dataclass

@@ -10,7 +10,7 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
-from api.answers import json_answer
+from api.answers import json_answer, no_content
 from api.auth import base_path, principal_of
 from api.errors import not_found
 from api.fresh import wait_until_fresh
@@ -91,10 +91,14 @@ async def ask(
     """Writes an archive in the background; 409 while there is one of this person that has not expired."""
     services, principal = services_of(request), principal_of(request)
     once = once_of(request, f"people.export {person_id}")
-    export_id = await commands.request_person_export(services.store, services.pool, principal, person_id, once=once)
+    export_id, outcome = await commands.request_person_export(
+        services.store, services.pool, principal, person_id, once=once
+    )
     found = await commands.find_export(services.store, principal.org_id, export_id)
     path = f"{base_path(request)}/data_exports/{export_id}"
-    return json_answer(state_view(found, path), 202, headers={"Location": path})
+    return json_answer(
+        state_view(found, path), 202, position=outcome.position if outcome else None, headers={"Location": path}
+    )
 
 
 @get("/api/v1/{organization_id:str}/data_exports", summary="Exports of personal data")
@@ -149,8 +153,8 @@ async def withdraw(
     export_id: FromPath[UUID],
 ) -> Response[None]:
     """The archive can no longer be fetched, and is deleted soon.  Giving it up twice is no error."""
-    await commands.withdraw_export(services_of(request).store, principal_of(request), export_id)
-    return Response(None, status_code=204)
+    outcome = await commands.withdraw_export(services_of(request).store, principal_of(request), export_id)
+    return no_content(outcome)
 
 
 @post(f"{A}/me/export", summary="Export everything about oneself")
@@ -163,12 +167,14 @@ async def ask_mine(request: Request[Any, Any, Any]) -> Response[DataExportView]:
     # Attempts to sign in are counted by the hash of the address: nothing is sealed for it, but it stands for the user.
     subjects += [Subject(PLATFORM, person_id_of(services.person_secret, PLATFORM, email)) for email in emails]
     mine = msgspec.structs.replace(principal, org_id=PLATFORM)
-    export_id = await commands.request_export(
+    export_id, outcome = await commands.request_export(
         services.store, mine, user_id, subjects, once=once_of(request, "users.export")
     )
     found = await commands.find_export(services.store, PLATFORM, export_id)
     path = f"{A}/me/export/{export_id}"
-    return json_answer(_mine(found, path), 202, headers={"Location": path})
+    return json_answer(
+        _mine(found, path), 202, position=outcome.position if outcome else None, headers={"Location": path}
+    )
 
 
 @get(f"{A}/me/export/{{export_id:uuid}}", summary="Fetch one's export")

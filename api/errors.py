@@ -58,6 +58,15 @@ CODE_OF_STATUS = {
 
 # After an update, readers of a projection still find the tables of its former generation until the new one is filled.
 OLDER_READ_MODEL = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError)
+# The server's answer never came, or it turns everybody away: asking again later helps.
+DATABASE_AWAY = (
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 class ApiError(Exception):
@@ -135,6 +144,10 @@ def translate(error: Exception) -> ApiError:  # noqa: PLR0911  one return per ki
         return unavailable("the event store cannot take this now; retry with the same ids")
     if isinstance(error, OLDER_READ_MODEL):
         return unavailable("this read model is being rebuilt for a newer version; try again soon")
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return unavailable("this takes longer than a question may; ask for less at once")
+    if isinstance(error, DATABASE_AWAY):
+        return unavailable("the database does not answer; try again soon")
     if isinstance(error, msgspec.DecodeError):
         return malformed(error)
     if isinstance(error, ValidationException):
@@ -160,7 +173,7 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
 
 def log_unforeseen(told: ApiError, error: Exception, request_id: str | None) -> None:
     """Log what nobody expected, and what an operator should see pass; everything else is the caller's business."""
-    if told.status == 500 or isinstance(error, OLDER_READ_MODEL):
+    if told.status == 500 or isinstance(error, OLDER_READ_MODEL + DATABASE_AWAY):
         _log.error("request.failed", request_id=request_id, error=type(error).__name__, exc_info=error)
 
 

@@ -14,7 +14,7 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from api.answers import body_of, json_answer
+from api.answers import body_of, json_answer, no_content
 from api.auth import base_path, principal_of
 from api.bodies import read_json
 from api.errors import ApiError, not_found, unavailable
@@ -249,7 +249,7 @@ async def withdraw(
     """Cancels one that is being written, deletes the file of one that is ready.  Giving it up twice is no error."""
     services, principal = services_of(request), principal_of(request)
     try:
-        await commands.expire_file(
+        outcome = await commands.expire_file(
             services.store,
             _objects(services.settings),
             principal.org_id,
@@ -259,7 +259,7 @@ async def withdraw(
         )
     except (ObjectsUnavailableError, ObjectRefusedError) as error:
         raise unavailable("the object store cannot be reached now") from error
-    return Response(None, status_code=204)
+    return no_content(outcome)
 
 
 ROUTER = Router("/", route_handlers=[ask, list_exports, one, download, withdraw], tags=["analytics"])

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
 
-from api.answers import body_of, json_answer
+from api.answers import POSITION, body_of, json_answer
 from api.auth import claims_of, principal_of
 from api.bodies import is_empty, read_json
 from api.errors import ApiError
@@ -58,9 +58,10 @@ async def revoke(request: Request[Any, Any, Any]) -> Response[None]:
     services, principal = services_of(request), principal_of(request)
     family_id, more = await _named(services, body.token)
     if await family_owner(services.tools.store, family_id) == principal.user_id:
-        await revoke_family(services.tools, family_id, reason="revoked", meta=principal.meta(), **more)
+        position = await revoke_family(services.tools, family_id, reason="revoked", meta=principal.meta(), **more)
         await _tell(request, family_id)
-    return Response(None, status_code=204)  # RFC 7009, section 2.2: the same for tokens that never were
+        return _ended(position)
+    return _ended(None)  # RFC 7009, section 2.2: the same for tokens that never were
 
 
 async def _named(services: Services, token: str) -> tuple[UUID, dict[str, Any]]:
@@ -96,8 +97,11 @@ async def _end(request: Request[Any, Any, Any]) -> Response[None]:
         expires_at=datetime.fromtimestamp(claims.exp, UTC),
     )
     await _tell(request, claims.family_id)
-    headers = {} if position is None else {"Crewkit-Position": str(position)}
-    return Response(None, status_code=204, headers=headers)
+    return _ended(position)
+
+
+def _ended(position: int | None) -> Response[None]:
+    return Response(None, status_code=204, headers={} if position is None else {POSITION: str(position)})
 
 
 async def _tell(request: Request[Any, Any, Any], family_id: UUID) -> None:

@@ -22,7 +22,7 @@ from eventstore.database import Connection, Pool
 from eventstore.erasure import is_known
 from eventstore.exports import KEY_BYTES, Archive, Progress, add_part, drop_parts, openings, progress, scan, totals
 from eventstore.ids import uuid7
-from eventstore.port import Claim, EventStore, Meta
+from eventstore.port import Claim, EventStore, Meta, Outcome
 from eventstore.sealing import DARK_PREFIX, PREFIX, KeyRing, SealBrokenError, unboxed
 from eventstore.sql import load as load_sql
 
@@ -65,8 +65,8 @@ def status_of(found: Found) -> str:
 
 async def request_export(
     store: EventStore, principal: Principal, person_id: UUID, subjects: Sequence[Subject], *, once: Once | None = None
-) -> UUID:
-    """Ask for everything about a person, as of now; the id of the export.
+) -> tuple[UUID, Outcome | None]:
+    """Ask for everything about a person, as of now; the id of the export, and what became of asking.
 
     Raises:
         NameTakenError: there is one already that has not expired.
@@ -74,7 +74,7 @@ async def request_export(
     export_id = once.new_id() if once else uuid7()
     at, until = datetime.now(UTC), await store.head()
     key = Sealed(person_id, b64encode(os.urandom(KEY_BYTES)).decode())
-    await transact(
+    outcome = await transact(
         store,
         principal.org_id,
         export_stream(export_id),
@@ -94,13 +94,13 @@ async def request_export(
         claims=[_claim(principal.org_id, person_id)],
         once=once,
     )
-    return export_id
+    return export_id, outcome
 
 
 async def request_person_export(
     store: EventStore, pool: Pool, principal: Principal, person_id: UUID, *, once: Once | None = None
-) -> UUID:
-    """Ask for everything the principal's organization holds about a person.
+) -> tuple[UUID, Outcome | None]:
+    """Ask for everything the principal's organization holds about a person; answers as `request_export`.
 
     Raises:
         NotFoundError: nothing was ever sealed for such a person here.
@@ -169,20 +169,23 @@ async def expire_export(
     await _expire(store, org_id, found.request, reason=reason, meta=meta)
 
 
-async def withdraw_export(store: EventStore, principal: Principal, export_id: UUID) -> None:
-    """Give an archive up before its time; its bytes are deleted by the scheduler.
+async def withdraw_export(store: EventStore, principal: Principal, export_id: UUID) -> Outcome | None:
+    """Give an archive up before its time; its bytes are deleted by the scheduler.  None: it was given up already.
 
     Raises:
         NotFoundError: there never was such an export.
     """
     found = await find_export(store, principal.org_id, export_id)
-    if not isinstance(found, Gone):
-        await _expire(store, principal.org_id, found.request, reason="request", meta=principal.meta())
+    if isinstance(found, Gone):
+        return None
+    return await _expire(store, principal.org_id, found.request, reason="request", meta=principal.meta())
 
 
-async def _expire(store: EventStore, org_id: UUID, asked: DataExportRequested, *, reason: str, meta: Meta) -> None:
+async def _expire(
+    store: EventStore, org_id: UUID, asked: DataExportRequested, *, reason: str, meta: Meta
+) -> Outcome | None:
     at = datetime.now(UTC)
-    await transact(
+    return await transact(
         store,
         org_id,
         export_stream(asked.export_id),

@@ -128,9 +128,10 @@ async def complete_file(
     """Say that the file is stored; False where it was given up meanwhile."""
     at = datetime.now(UTC)
     told = msgspec.structs.asdict(written)
-    return await _decide(
+    outcome = await _decide(
         store, org_id, export_id, lambda state: decide.complete(state, **told, at=at, keep=keep), meta=meta
     )
+    return outcome is not None
 
 
 async def fail_file(store: EventStore, org_id: UUID, export_id: UUID, reason: str, *, meta: Meta) -> None:
@@ -144,8 +145,10 @@ async def fail_file(store: EventStore, org_id: UUID, export_id: UUID, reason: st
 
 async def expire_file(
     store: EventStore, objects: Objects, org_id: UUID, export_id: UUID, *, reason: str, meta: Meta
-) -> None:
+) -> Outcome | None:
     """Delete a file, or give it up before it is written.  Bytes go first: cut off here, the next run tells of it.
+
+    None: it was over already.
 
     Raises:
         NotFoundError: there never was such an export.
@@ -153,10 +156,10 @@ async def expire_file(
     """
     found = await find_file(store, org_id, export_id)
     if isinstance(found, Gone | Failed):
-        return
+        return None
     await drop_file(objects, org_id, export_id, found.request.wishes.format)
     at, release = datetime.now(UTC), _claim(org_id, found.request.slot)
-    await _decide(
+    return await _decide(
         store,
         org_id,
         export_id,
@@ -180,9 +183,9 @@ async def _decide(
     *,
     meta: Meta,
     releases: Sequence[Claim] = (),
-) -> bool:
-    """Whether something happened."""
-    outcome = await transact(
+) -> Outcome | None:
+    """None: nothing happened."""
+    return await transact(
         store,
         org_id,
         export_stream(export_id),
@@ -192,7 +195,6 @@ async def _decide(
         meta=meta,
         releases=releases,
     )
-    return outcome is not None
 
 
 def _claim(org_id: UUID, slot: int) -> Claim:

@@ -13,7 +13,16 @@ from domain.kernel import Stream
 from eventstore import batch
 from eventstore.ids import uuid7
 from eventstore.mapper import Mapper
-from eventstore.port import PAGE_EVENTS_MAX, Append, AppendRefusedError, Claim, Outcome, Recorded, Status
+from eventstore.port import (
+    PAGE_EVENTS_MAX,
+    REPORTED_TYPES,
+    Append,
+    AppendRefusedError,
+    Claim,
+    Outcome,
+    Recorded,
+    Status,
+)
 from eventstore.sealing import MemoryKeyRing
 
 
@@ -146,6 +155,7 @@ class MemoryStore:
         since: datetime | None = None,
         until: datetime | None = None,
         until_position: int | None = None,
+        decided: bool = False,
         newest_first: bool = False,
     ) -> list[Recorded]:
         """See the port."""
@@ -155,6 +165,7 @@ class MemoryStore:
             for event in self._log[max(after, 0) : until_position]
             if all(value is None or getattr(event, name) == value for name, value in wanted.items())
             and (actor is None or event.meta.actor == actor)
+            and not (decided and event.type in REPORTED_TYPES)
             and (since is None or event.recorded_at >= since)
             and (until is None or event.recorded_at <= until)
         ]

@@ -15,6 +15,9 @@ from domain.kernel import DomainError, Event, Stream
 BATCH_EVENTS_MAX = 2_000  # events in one append; more is refused before anything is sent
 PAGE_EVENTS_MAX = 5_000  # events in one read
 
+# What agents report, by far the most events, as opposed to what somebody decided.  Migration 0016 keeps an index of the others.
+REPORTED_TYPES = frozenset({"hook.recorded.v1", "telemetry.recorded.v1", "transcript.recorded.v1"})
+
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who and why.  Ids only: nothing personal may stand here.
@@ -131,6 +134,14 @@ class UnknownEventTypeError(Exception):
     """An event type or version this program does not know: readers stop rather than skip."""
 
 
+class LogDamagedError(RuntimeError):
+    """Somebody removed rows by hand: the event at `position`, or the row of its stream, is missing.  Readers stop there."""
+
+    def __init__(self, position: int, problem: str) -> None:
+        super().__init__(f"the log is damaged at position {position}: {problem}")
+        self.position = position
+
+
 class EventStore(Protocol):
     """Append and read.  Implementations: `eventstore.memory.MemoryStore`, `eventstore.postgres.PostgresStore`."""
 
@@ -176,9 +187,13 @@ class EventStore(Protocol):
         since: datetime | None = None,
         until: datetime | None = None,
         until_position: int | None = None,
+        decided: bool = False,
         newest_first: bool = False,
     ) -> list[Recorded]:
-        """History: events with `after` < position <= `until_position`, recorded in [`since`, `until`], that match the rest."""
+        """History: events with `after` < position <= `until_position`, recorded in [`since`, `until`], that match the rest.
+
+        `decided` leaves out `REPORTED_TYPES`; what is left is found without walking past them.
+        """
         ...
 
     async def position_at(self, moment: datetime) -> int:

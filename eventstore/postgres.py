@@ -15,7 +15,7 @@ from domain.kernel import Stream
 from eventstore import batch
 from eventstore.database import API_ROLE, Connection, Pool, connect_pool
 from eventstore.mapper import Mapper
-from eventstore.port import PAGE_EVENTS_MAX, Append, Meta, Outcome, Recorded
+from eventstore.port import PAGE_EVENTS_MAX, REPORTED_TYPES, Append, LogDamagedError, Meta, Outcome, Recorded
 from eventstore.sql import load
 from eventstore.writer import Writer, WriterStats
 
@@ -148,6 +148,7 @@ class PostgresStore:
         since: datetime | None = None,
         until: datetime | None = None,
         until_position: int | None = None,
+        decided: bool = False,
         newest_first: bool = False,
     ) -> list[Recorded]:
         """See the port.  Times become positions first, so that every filter walks an index in order."""
@@ -157,10 +158,9 @@ class PostgresStore:
         if until is not None:
             last = min(last, await self.position_at(until))
         name = ("find" if stream is None else "find_in_stream") + ("_newest_first" if newest_first else "")
-        arguments: list[Any] = [org_id, after, last, type, actor, _page(limit)]
-        if stream is not None:
-            arguments.append(stream.uuid(org_id))
-        return await self._read(org_id, name, *arguments)
+        of_stream = [] if stream is None else [stream.uuid(org_id)]
+        decided = decided or (type is not None and type not in REPORTED_TYPES)
+        return await self._read(org_id, name, org_id, after, last, type, actor, _page(limit), *of_stream, decided)
 
     async def position_at(self, moment: datetime) -> int:
         """See the port."""
@@ -202,13 +202,20 @@ class PostgresStore:
                 yield connection
 
     async def _learn_names(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> None:
-        """Stream names never change, so most pages need no second query."""
+        """Stream names never change, so most pages need no second query.
+
+        Raises:
+            LogDamagedError: an event's stream has no row.
+        """
         needed = {row["stream_id"] for row in rows}
         if len(self._names) + len(needed) > NAMES_MAX:
             self._names = {stream_id: name for stream_id, name in self._names.items() if stream_id in needed}
         if unknown := [stream_id for stream_id in needed if stream_id not in self._names]:
             for stream_id, kind, ident in await connection.fetch(load("select_names"), unknown):
                 self._names[stream_id] = Stream(kind, ident)
+            for row in rows:
+                if row["stream_id"] not in self._names:
+                    raise LogDamagedError(row["position"], f"stream {row['stream_id']} has no row in crewkit.stream")
 
 
 def _page(limit: int) -> int:

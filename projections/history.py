@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from domain.kernel import Sealed, Stream
-from eventstore.port import Recorded
+from eventstore.port import REPORTED_TYPES, Recorded
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import DARK_PREFIX, PREFIX, KeyRing, SealBrokenError, unboxed
 from schemas.history import AuditEntry, AuditPage, HistoryEvent, HistoryPage
@@ -22,7 +22,7 @@ AUDIT_SCAN_EVENTS = 1_000  # events read at once while looking for audit entries
 AUDIT_SCANS_MAX = 10  # then the page is given as it is, with a cursor to go on
 
 # What agents report, as opposed to what somebody decided: left out of the audit view unless asked for.
-FACT_ACTIONS = frozenset({"hook.recorded", "telemetry.recorded", "transcript.recorded"})
+FACT_ACTIONS = frozenset(tag.rpartition(".")[0] for tag in REPORTED_TYPES)
 
 # One-time tokens and key material: who may read history must not be able to sign in as somebody with it.
 SECRET_FIELDS = frozenset({"token", "password_hash", "private_key"})
@@ -116,7 +116,8 @@ Links: TypeAlias = Callable[[str | None], dict[str, str]]  # of a list, by the c
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """What to look for.  `after` and `as_of` are positions: only events after the one and up to the other.
 
-    `kind` keeps streams of that kind only.  `tail` is a parameter (`name=value`) that the links of its items have to repeat.
+    `kind` keeps streams of that kind only, `decided` leaves out what agents reported.  `tail` is a parameter (`name=value`)
+    that the links of its items have to repeat.
     """
 
     stream: Stream | None = None
@@ -126,6 +127,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
     after: int = 0
     as_of: int | None = None
+    decided: bool = False
     newest_first: bool = False
     limit: int = LIMIT_DEFAULT
     cursor: str | None = None
@@ -172,6 +174,7 @@ async def _page(store: PostgresStore, org_id: UUID, query: Query, at: _Cursor, l
         actor=query.actor,
         since=query.since,
         until=query.until,
+        decided=query.decided,
         newest_first=newest,
         limit=limit,
     )
@@ -232,6 +235,8 @@ async def audit(
     Raises:
         CursorError: the cursor cannot be read.
     """
+    reported = facts if action is None else action in FACT_ACTIONS | REPORTED_TYPES
+    query = msgspec.structs.replace(query, decided=not reported)
     kept, at, ended = await _search(
         store, org_id, query, lambda recorded: _is_wanted(recorded, action, resource_type, facts=facts)
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
+import asyncpg
 import msgspec
 from asyncpg.pgproto.pgproto import UUID as FastUUID  # noqa: N811
 
 from domain.kernel import Event, Stream
 from eventstore.database import Connection, Pool
 from eventstore.mapper import Mapper
-from eventstore.port import Meta, Recorded
+from eventstore.port import LogDamagedError, Meta, Recorded
 from workers.blocks import EMPTY, Named, Page, page_of
 
 _PAGE = """
@@ -36,23 +38,47 @@ class LogReader:
         self._names: dict[UUID, Named] = {}
 
     async def page(self, after: int, limit: int) -> Page:
-        """Up to `limit` events with position > `after`, oldest first; `EMPTY` when there are none.
+        """Up to `limit` events that follow position `after`, oldest first; `EMPTY` when there are none.
 
         Raises:
-            LookupError: an event's stream has no row (the database was tampered with).
-            ValueError: positions are missing inside the page: the log has no gaps.
+            LogDamagedError: the first of them is missing while later ones are there, or its stream has no row.  A damaged
+                event further on ends the page before it.
         """
-        records = await self._source.fetch(_PAGE, after, limit)
+        records: Sequence[asyncpg.Record] = await self._source.fetch(_PAGE, after, limit)
         if not records:
             return EMPTY
         names = self._names
+        unnamed = False
         if missing := {record[2] for record in records}.difference(names):
             if len(names) + len(missing) > NAMES_MAX:
                 names.clear()
                 missing = {record[2] for record in records}
             for stream_id, org_id, kind, ident in await self._source.fetch(_NAMES, list(missing)):
                 names[stream_id] = Named(org_id, stream_id, kind, ident)
+            unnamed = not missing <= names.keys()
+        if unnamed or records[-1][0] != after + len(records):
+            records = _undamaged(after, records, names)
         return page_of(records, names)
+
+
+def _undamaged(after: int, records: Sequence[asyncpg.Record], names: Mapping[UUID, Named]) -> Sequence[asyncpg.Record]:
+    """The events before the first damaged one.
+
+    Raises:
+        LogDamagedError: that is the first.
+    """
+    for n, record in enumerate(records):
+        position: int = after + 1 + n
+        if record[0] != position:
+            problem = f"the event is missing, the next one there is at {record[0]}"
+        elif record[2] not in names:
+            problem = f"stream {record[2]} has no row in crewkit.stream"
+        else:
+            continue
+        if n == 0:
+            raise LogDamagedError(position, problem)
+        return records[:n]
+    return records
 
 
 class Broken(msgspec.Struct, frozen=True):

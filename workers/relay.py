@@ -4,6 +4,8 @@ One relay is active at a time: it holds a session-level advisory lock on its onl
 cursor is fenced with the epoch it took in office.  What is published is always a contiguous run of the log: each block
 states the stream sequence it must follow, so a block that got lost stops its successors, and a second relay's blocks are
 refused.  A new term looks at the last message in the stream and goes on from there, so nothing is published twice.
+Where the log is damaged (an event or its stream's row was removed by hand) it says so and stays in front of it: nothing is
+left out, and nothing behind it is published until it is mended.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from nats.js.api import DiscardPolicy, Header, PubAck, RetentionPolicy, StorageT
 from nats.js.errors import APIError, NotFoundError
 
 from eventstore.database import WORKER_ROLE, Connection, connect_pool
+from eventstore.port import LogDamagedError
 from eventstore.settings import Settings
-from workers.blocks import LAST, LAST_ID, Block, Names, cut
+from workers.blocks import LAST, LAST_ID, Block, Names, Page, cut
 from workers.carrier import connected
 from workers.lifecycle import (
     DATABASE_FAILURES,
@@ -187,6 +190,7 @@ class Term:
         self._sequence = 0  # the stream sequence of the block published last
         self._in_flight: deque[tuple[Block, asyncio.Future[PubAck]]] = deque()
         self._published_s = -math.inf  # monotonic time of the last block
+        self._damage = Backoff()  # between looks at a damaged place of the log
 
     async def begin(self) -> None:
         """Take an epoch, make the stream fit, and find where to go on."""
@@ -243,7 +247,9 @@ class Term:
     async def _carry(self) -> None:
         """Publish the next page, or wait for one."""
         self._wake.clear()
-        page = await self._log.page(self._read, PAGE_EVENTS)
+        page = await self._page()
+        if page is None:
+            return
         count = len(page.data)
         if count == 0 and not self._in_flight:
             await wait_any(POLL_S, self._wake, self._lost, self._stop)
@@ -257,6 +263,23 @@ class Term:
             return
         while self._in_flight:
             await self._settle()
+
+    async def _page(self) -> Page | None:
+        """The next page; None after a pause in front of a damaged event."""
+        try:
+            page = await self._log.page(self._read, PAGE_EVENTS)
+        except LogDamagedError as error:
+            while self._in_flight:
+                await self._settle()
+            pause_s = self._damage.next_s()
+            tell = log.error if self._damage.tries == 1 else log.debug
+            tell("relay.log_damaged", position=error.position, error=str(error), retry_s=round(pause_s, 2))
+            await wait_any(pause_s, self._lost, self._stop)
+            return None
+        if self._damage.tries and page.data:
+            log.info("relay.log_mended", position=page.first)
+            self._damage.reset()
+        return page
 
     async def _publish(self, block: Block) -> None:
         headers = {

@@ -75,11 +75,10 @@ FAILURES = (*DATABASE_FAILURES, StoreUnavailableError)
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What jobs work with.  `pool` reads as worker; `owner` acts as the database user itself, who owns the log's tables."""
+    """What jobs work with.  `pool` acts as worker."""
 
     settings: Settings
     pool: Pool
-    owner: Pool
     store: PostgresStore
     consolidator: Consolidator
     objects: Objects
@@ -122,24 +121,12 @@ async def time_out_stale_sessions(tools: Tools) -> int:
 
 async def prune_receipts(tools: Tools) -> int:
     """Forget what commands answered longer ago than anybody repeats them."""
-    tag = await tools.owner.execute(
-        """DELETE FROM crewkit.receipt WHERE ctid = ANY (ARRAY(
-               SELECT ctid FROM crewkit.receipt WHERE recorded_at < clock_timestamp() - $1::interval LIMIT $2))""",
-        RECEIPT_KEEP,
-        RECEIPTS_BATCH_MAX,
-    )
-    return int(tag.rpartition(" ")[2])
+    return int(await tools.pool.fetchval("SELECT crewkit.prune_receipts($1, $2)", RECEIPT_KEEP, RECEIPTS_BATCH_MAX))
 
 
 async def prune_batches(tools: Tools) -> int:
     """Forget the names of batches that nobody sends again."""
-    tag = await tools.owner.execute(
-        """DELETE FROM crewkit.ingest_batch WHERE ctid = ANY (ARRAY(
-               SELECT ctid FROM crewkit.ingest_batch WHERE recorded_at < clock_timestamp() - $1::interval LIMIT $2))""",
-        BATCH_KEEP,
-        BATCHES_PRUNED_MAX,
-    )
-    return int(tag.rpartition(" ")[2])
+    return int(await tools.pool.fetchval("SELECT crewkit.prune_batches($1, $2)", BATCH_KEEP, BATCHES_PRUNED_MAX))
 
 
 async def consolidate_sessions(tools: Tools) -> int:
@@ -231,19 +218,18 @@ class Scheduler:
         await retry_forever(lambda: self._term(stop), stop, FAILURES, on_failure, self._backoff)
 
     async def _term(self, stop: asyncio.Event) -> None:
-        url = database_url(self._settings)
-        owner = await connect_pool(url, None, max_size=2)
-        office = await owner.acquire()
+        offices = await connect_pool(database_url(self._settings), WORKER_ROLE, max_size=1)
+        office = await offices.acquire()
         try:
             while not await office.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):
                 await wait_any(STANDBY_S, stop)
                 if stop.is_set():
                     return
-            await self._serve(owner, office, stop)
+            await self._serve(office, stop)
         finally:
-            await close_pool(owner, office)
+            await close_pool(offices, office)
 
-    async def _serve(self, owner: Pool, office: Connection, stop: asyncio.Event) -> None:
+    async def _serve(self, office: Connection, stop: asyncio.Event) -> None:
         url = database_url(self._settings)
         pool = await connect_pool(url, WORKER_ROLE, max_size=2)
         try:
@@ -254,7 +240,7 @@ class Scheduler:
                 log.info("scheduler.active", jobs=[job.name for job in self._jobs])
                 self._backoff.reset()
                 consolidator = Consolidator(self._settings, pool, store, self._objects)
-                tools = Tools(self._settings, pool, owner, store, consolidator, self._objects)
+                tools = Tools(self._settings, pool, store, consolidator, self._objects)
                 await self._run_jobs(tools, office, stop)
             finally:
                 await store.close()

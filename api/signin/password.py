@@ -114,9 +114,9 @@ async def change(request: Request[Any, Any, Any]) -> Response[Accepted]:
 async def verify(request: Request[Any, Any, Any]) -> Response[Accepted]:
     """With the secret of the registration mail."""
     body = await read_json(request, _token)
-    await accounts.verify_email(services_of(request).tools, body.token, visit_of(request))
+    outcome = await accounts.verify_email(services_of(request).tools, body.token, visit_of(request))
     answer = Accepted(status="verified", message="now sign in", links={"login": f"{A}/login"})
-    return json_answer(answer, headers=NO_STORE)
+    return json_answer(answer, position=outcome.position if outcome else None, headers=NO_STORE)
 
 
 HANDLERS = [register, login, forgot, reset, change, verify]

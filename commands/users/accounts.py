@@ -18,7 +18,7 @@ from domain.signin.once import VERIFICATION_LIFE
 from domain.users import decide
 from domain.users.events import UserRegistered
 from domain.users.state import NOBODY, InvalidCredentialsError, User, active, evolve, user_stream
-from eventstore.port import Claim, EventStore, Meta, NameTakenError
+from eventstore.port import Claim, EventStore, Meta, NameTakenError, Outcome
 
 EMAIL_CLAIM = "user.email"
 
@@ -119,8 +119,8 @@ async def _found(tools: Tools, registered: UserRegistered, *, meta: Meta) -> Non
     )
 
 
-async def verify_email(tools: Tools, token: str, visit: Visit) -> UUID:
-    """Redeem the token of the registration mail.
+async def verify_email(tools: Tools, token: str, visit: Visit) -> Outcome | None:
+    """Redeem the token of the registration mail.  None: it was redeemed already.
 
     Raises:
         InvalidCredentialsError: it does not work (any more).
@@ -130,13 +130,12 @@ async def verify_email(tools: Tools, token: str, visit: Visit) -> UUID:
     except ValueError as error:
         raise InvalidCredentialsError("this link does not work (any more)") from error
     at = datetime.now(UTC)
-    await on_user(
+    return await on_user(
         tools,
         user_id,
         lambda state: decide.verify_email(state, token_sha256=token_hash(token), at=at),
         meta=visit.meta(user_id),
     )
-    return user_id
 
 
 async def change_password(

@@ -225,6 +225,36 @@ async def test_a_read_model_of_the_version_before_is_503_until_the_new_one_is_fi
     assert [line["event"] for line in logs].count("request.failed") == 1
 
 
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (ConnectionRefusedError("10.0.0.7"), "does not answer"),
+        (asyncpg.ConnectionDoesNotExistError("10.0.0.7"), "does not answer"),
+        (asyncpg.CannotConnectNowError("10.0.0.7"), "does not answer"),
+        (asyncpg.TooManyConnectionsError("10.0.0.7"), "does not answer"),
+        (asyncpg.InterfaceError("connection is closed 10.0.0.7"), "does not answer"),
+        (asyncpg.QueryCanceledError("statement timeout 10.0.0.7"), "ask for less"),
+    ],
+)
+async def test_reading_while_the_database_is_away_is_503_with_retry_after(
+    client: Any, app: Any, house: House, failure: Exception, told: str
+) -> None:
+    headers = house.ours.headers("read")
+    assert (await client.get(f"{house.ours.base}/events", headers=headers)).status_code == 200
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise failure
+
+    app.state.services.store.find = fail
+    with capture_logs() as logs:
+        answer = await client.get(f"{house.ours.base}/events", headers=headers)
+    assert shape(answer) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert told in answer.text
+    assert "10.0.0.7" not in answer.text
+    assert [line["event"] for line in logs].count("request.failed") == 1
+
+
 async def test_each_request_is_one_log_line_without_secrets_and_bodies(client: Any, house: House) -> None:
     with capture_logs() as logs:
         await client.post(

@@ -33,7 +33,7 @@ async def asked(client: Any, house: House, person: UUID, key: str = "admin", **h
 
 def tools_of(house: House) -> Tools:
     pool: Any = house.store.pool
-    return Tools(house.settings, pool, pool, house.store, None, None)  # type: ignore[arg-type]  these jobs store no object
+    return Tools(house.settings, pool, house.store, None, None)  # type: ignore[arg-type]  these jobs store no object
 
 
 async def written(house: House) -> None:
@@ -189,11 +189,13 @@ async def test_an_archive_is_deleted_when_its_time_is_over_or_it_is_given_up(
     assert (await client.get(old["_links"]["self"], headers=headers)).json()["status"] == "expired"
 
     monkeypatch.undo()
-    fresh = (await asked(client, house, ada)).json()
+    answer = await asked(client, house, ada)
+    assert int(answer.headers["crewkit-position"]) == await house.store.head()
+    fresh = answer.json()
     await written(house)
-    for _ in range(2):
+    for head in (await house.store.head() + 1, None):  # the second time there is nothing to do
         gone = await client.delete(fresh["_links"]["self"], headers=headers)
-        assert gone.status_code == 204
+        assert (gone.status_code, gone.headers.get("crewkit-position")) == (204, str(head) if head else None)
     assert (await client.get(f"{fresh['_links']['self']}/download", headers=headers)).status_code == 404
     await house.project()
     assert await house.store.pool.fetchval(count) > 0

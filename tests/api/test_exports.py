@@ -168,7 +168,8 @@ async def test_asking_twice_with_one_key_asks_once_and_what_is_kept_is_bounded(c
         await counter.ask()
     refused = await counter.ask(status=409)
     assert refused["error"]["code"] == "conflict"
-    assert (await counter.http.delete(first.json()["_links"]["self"], headers=headers)).status_code == 204
+    gone = await counter.http.delete(first.json()["_links"]["self"], headers=headers)
+    assert (gone.status_code, int(gone.headers["crewkit-position"])) == (204, await counter.house.store.head())
     await counter.ask()
     await counter.house.project()
     listed = (await counter.http.get(path, headers=headers)).json()["items"]

@@ -65,6 +65,7 @@ async def test_a_user_takes_everything_along_once_it_is_written(http: httpx.Asyn
     me, headers = await member(http, house)
     asked = await http.post("/api/v1/auth/me/export", headers=headers)
     assert asked.status_code == 202, asked.text
+    assert int(asked.headers["crewkit-position"]) == await house.store.head()
     path = asked.headers["location"]
     waiting = await http.get(path, headers=headers)
     assert (waiting.status_code, waiting.json()["status"]) == (202, "requested")

@@ -140,7 +140,8 @@ async def test_a_password_counts_only_once_its_address_is_verified(http: Any, ho
     token = await told_in(house, "user.registered.v1")
     assert (await http.post(f"{A}/email/verify", json={"token": token + "x"})).status_code == 401
     assert (await http.post(f"{A}/email/verify", json={"token": "x"})).status_code == 401
-    assert (await http.post(f"{A}/email/verify", json={"token": token})).status_code == 200
+    verified = await http.post(f"{A}/email/verify", json={"token": token})
+    assert (verified.status_code, int(verified.headers["crewkit-position"])) == (200, await house.store.head())
     await logged_in(http, ADA)
 
 
@@ -245,7 +246,8 @@ async def test_logout_and_revocation_end_one_login(http: Any, house: House) -> N
     assert (await http.get(f"{A}/organizations", headers=carrying(one))).status_code == 401
     assert (await http.post(f"{A}/refresh", json={"refresh_token": one["refresh_token"]})).status_code == 401
     other = {"token": three["refresh_token"]}
-    assert (await http.post(f"{A}/revoke", headers=carrying(two), json=other)).status_code == 204
+    ended = await http.post(f"{A}/revoke", headers=carrying(two), json=other)
+    assert (ended.status_code, int(ended.headers["crewkit-position"])) == (204, await house.store.head())
     assert (await http.get(f"{A}/organizations", headers=carrying(three))).status_code == 401
     other = {"token": four["access_token"]}
     assert (await http.post(f"{A}/revoke", headers=carrying(two), json=other)).status_code == 204

@@ -307,6 +307,21 @@ async def test_history_by_stream_type_actor_and_position(store: EventStore) -> N
     assert await positions(until_position=3, newest_first=True, limit=2) == [3, 2]
 
 
+async def test_history_without_what_agents_reported(store: EventStore) -> None:
+    hook = HookRecorded(agent="claude", llm_session_id="s-1", kind="Stop", occurred_at=AT, person_id=ORG)
+    await store.append(
+        Append(org_id=ORG, stream=STREAM, events=[NewEvent(ended(1)), NewEvent(hook), NewEvent(ended(2))])
+    )
+    for stream in (None, STREAM):
+        found = await store.find(ORG, stream=stream, decided=True)
+        assert [event.position for event in found] == [1, 3]
+        found = await store.find(ORG, stream=stream, decided=True, newest_first=True, limit=1)
+        assert [event.position for event in found] == [3]
+        assert [event.position for event in await store.find(ORG, stream=stream)] == [1, 2, 3]
+        assert [event.position for event in await store.find(ORG, stream=stream, type="hook.recorded.v1")] == [2]
+        assert await store.find(ORG, stream=stream, type="hook.recorded.v1", decided=True) == []
+
+
 async def test_history_by_time(store: EventStore) -> None:
     await store.append(wish(1))
     await asyncio.sleep(0.002)

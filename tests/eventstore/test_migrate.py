@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from eventstore.database import WORKER_ROLE
 from eventstore.migrate import MIGRATIONS, MigrationError, migrate, pending
+from tests.eventstore.doubles import opened, wish
 
 ALL = sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
 
@@ -31,6 +35,23 @@ async def test_the_second_time_nothing_is_left_to_do(empty_url: str) -> None:
 async def test_six_processes_may_start_at_once(empty_url: str) -> None:
     applied = await asyncio.gather(*(migrate(empty_url) for _ in range(6)))
     assert sorted(len(names) for names in applied) == [0] * 5 + [len(ALL)]
+
+
+@pytest.mark.parametrize("version", range(ALL.index("0003_rights") + 1, len(ALL)))
+async def test_every_older_version_is_brought_up_with_its_events(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    for name in ALL[:version]:
+        shutil.copy(MIGRATIONS / f"{name}.sql", tmp_path)
+    with monkeypatch.context() as older:
+        older.setattr("eventstore.migrate.MIGRATIONS", tmp_path)
+        assert await migrate(empty_url) == ALL[:version]
+    async with opened(empty_url, role=WORKER_ROLE) as store:
+        await store.append(wish("old", count=3))
+        applied = await asyncio.gather(migrate(empty_url), migrate(empty_url))  # while a store is open
+        assert sorted(applied, key=len) == [[], ALL[version:]]
+        await store.append(wish("new"))
+        assert [event.position for event in await store.read_all(0)] == [1, 2, 3, 4]
 
 
 async def test_a_user_without_rights_is_told_what_is_missing(empty_url: str) -> None:

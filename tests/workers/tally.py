@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,6 +207,25 @@ class Log:
             return await self.store.pool.fetchval("SELECT position FROM crewkit.relay") >= position
 
         await until(holds)
+
+
+_DAMAGES = {"event": "position = $1", "stream": "stream_id = (SELECT stream_id FROM crewkit.event WHERE position = $1)"}
+
+
+async def damage(postgres_url: str, position: int, table: str) -> Callable[[], Awaitable[None]]:
+    """Remove the event at `position` (`table` "event"), or its stream's row ("stream"), past all triggers; what mends it."""
+
+    async def as_superuser(*statements: str) -> None:
+        connection = await asyncpg.connect(postgres_url, server_settings={"session_replication_role": "replica"})
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    rows = f"FROM crewkit.{table} WHERE {_DAMAGES[table].replace('$1', str(position))}"
+    await as_superuser(f"CREATE TABLE public.removed AS SELECT * {rows}", f"DELETE {rows}")
+    return lambda: as_superuser(f"INSERT INTO crewkit.{table} SELECT * FROM public.removed")
 
 
 @asynccontextmanager

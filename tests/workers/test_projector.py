@@ -22,6 +22,7 @@ from tests.workers.tally import (
     ORG,
     TALLY,
     Log,
+    damage,
     fresh_names,
     open_log,
     running,
@@ -321,6 +322,39 @@ async def test_an_unknown_event_type_stops_at_its_position(log: Log, settings: S
         await skip(settings, "tally", alien, "written by a newer program")
         await log.reached(51)
     assert sum(row.events for row in await log.stored()) == 50
+
+
+@pytest.mark.parametrize("table", ["event", "stream"])
+async def test_a_damaged_log_stops_it_visibly_until_it_is_mended(
+    log: Log, alone: Settings, postgres_url: str, table: str
+) -> None:
+    await log.add(25)
+    bad = await log.end("lonely")
+    head = await log.add(25)
+    mend = await damage(postgres_url, bad, table)
+    async with running(run_projector(alone, wanted=[tally()])):
+        await log.has_status("failed")
+        found = await log.checkpoint()
+        assert (found["position"], found["failed_position"]) == (bad - 1, bad)
+        assert f"the log is damaged at position {bad}" in found["error"]
+        await mend()
+        await retry(alone, "tally")
+        await log.reached(head)
+    assert await log.stored() == await log.folded()
+
+
+async def test_a_rebuild_stops_at_a_damaged_event_and_readers_see_what_they_saw(
+    log: Log, alone: Settings, postgres_url: str
+) -> None:
+    bad = await log.end("lonely")
+    head = await log.add(25)
+    async with running(run_projector(alone, wanted=[tally()])):
+        await log.reached(head)
+    seen = await log.stored()
+    await damage(postgres_url, bad, "event")
+    with pytest.raises(StoppedError, match=f"the log is damaged at position {bad}"):
+        await rebuild(alone, "tally", wanted=tally())
+    assert await log.stored() == seen
 
 
 async def test_a_row_the_database_refuses_is_found_among_its_neighbours(log: Log, alone: Settings) -> None:

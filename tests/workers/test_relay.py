@@ -9,11 +9,12 @@ from pathlib import Path
 import nats
 import pytest
 from nats.js import JetStreamContext
+from structlog.testing import capture_logs
 
 from eventstore.database import connect_pool
 from eventstore.settings import Settings
 from tests.workers.pages import Row, rows_in, rows_of
-from tests.workers.tally import Log, fresh_names, open_log, running, settings_for, until
+from tests.workers.tally import Log, damage, fresh_names, open_log, running, settings_for, until
 from workers.blocks import LAST, Names
 from workers.log import LogReader
 from workers.relay import LOCK_KEY, PAGE_EVENTS, run_relay
@@ -186,6 +187,34 @@ async def test_a_stream_that_carries_another_log_is_replaced(log: Log, settings:
         await log.relayed(head)
     await client.close()
     assert [row.position for row in await published(nats_url, names)] == list(range(1, head + 1))
+
+
+@pytest.mark.parametrize("table", ["event", "stream"])
+async def test_in_front_of_a_damaged_event_it_says_so_and_waits(
+    log: Log, settings: Settings, nats_url: str, table: str
+) -> None:
+    names = fresh_names()
+    await log.add(30)
+    bad = await log.end("alone")
+    head = await log.add(30)
+    mend = await damage(settings.database_url or "", bad, table)
+    with capture_logs() as told:
+        async with running(run_relay(settings, names)):
+            await log.relayed(bad - 1)
+
+            async def looked_twice() -> bool:
+                return [one["event"] for one in told].count("relay.log_damaged") >= 2
+
+            await until(looked_twice)
+            assert [row.position for row in await published(nats_url, names)] == list(range(1, bad))
+            await mend()
+            await log.relayed(head)
+    assert [row.position for row in await published(nats_url, names)] == list(range(1, head + 1))
+    (error,) = [one for one in told if one["log_level"] == "error"]  # once: the state is the same each time it looks
+    assert (error["event"], error["position"]) == ("relay.log_damaged", bad)
+    assert ("no row in crewkit.stream" if table == "stream" else "the event is missing") in error["error"]
+    assert [one["event"] for one in told].count("relay.active") == 1  # it stayed in office
+    assert [one["position"] for one in told if one["event"] == "relay.log_mended"] == [bad]
 
 
 async def test_without_nats_it_keeps_trying(log: Log, postgres_url: str, nats_url: str, tmp_path: Path) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from domain.erasure.decide import erasure_stream
 from domain.erasure.events import ErasureCertified, ErasureRequested, Subject
@@ -152,6 +156,33 @@ async def test_old_receipts_go_and_young_ones_stay(log: Log, settings: Settings,
 
     async with running(run_scheduler(settings)):
         await until(pruned)
+    await admin.close()
+
+
+async def test_it_needs_no_more_rights_than_a_worker(
+    log: Log, settings: Settings, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In production the processes need not log in as the owner of the tables."""
+    import asyncpg  # noqa: PLC0415
+
+    admin = await asyncpg.connect(postgres_url)
+    user = f"plain_{uuid4().hex[:8]}"
+    await admin.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'plain'; GRANT crewkit_worker TO {user}")
+    scheme, _, rest = postgres_url.partition("://")
+    plain = msgspec.structs.replace(settings, database_url=f"{scheme}://{user}:plain@{rest.rpartition('@')[2]}")
+    monkeypatch.setattr(scheduler, "RECEIPT_KEEP", timedelta(0))
+    await admin.execute(
+        "INSERT INTO crewkit.receipt VALUES ($1, 'old', $1, 1, 1, clock_timestamp() - interval '2 days')", ORG
+    )
+
+    async def pruned() -> bool:
+        return await admin.fetchval("SELECT count(*) FROM crewkit.receipt") == 0
+
+    with capture_logs() as told:
+        async with running(run_scheduler(plain)):
+            await until(pruned)
+    assert [one for one in told if one["log_level"] == "error"] == []
+    await admin.execute(f"DROP ROLE {user}")
     await admin.close()
 
 

@@ -16,7 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from domain.kernel import Event
 from eventstore.database import Connection, Pool
-from eventstore.port import Recorded
+from eventstore.port import LogDamagedError, Recorded
 from projections.base import Projection
 from projections.tables import describe_all
 from workers.lifecycle import discard
@@ -117,17 +117,14 @@ class Source:
         return run
 
     async def read(self, position: int, limit: int) -> Run:
-        """The same from Postgres.
-
-        Raises:
-            RuntimeError: the log has a hole, which cannot be.
-        """
-        page = await self._reader.page(position, limit)
+        """The same from Postgres.  Where the log is damaged it holds a broken event: nobody goes past that unseen."""
+        try:
+            page = await self._reader.page(position, limit)
+        except LogDamagedError as error:
+            return Run([Broken(error.position, str(error))], error.position)
         count = len(page.data)
         if count == 0:
             return Run([], position)
-        if page.first != position + 1:
-            raise RuntimeError(f"position {position + 1} is missing from the log")
         return Run(Items(page, self._decoder).wanted(0, count, self._reads), page.last)
 
 

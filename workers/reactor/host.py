@@ -21,7 +21,7 @@ from nats.aio.msg import Msg
 
 from eventstore.database import WORKER_ROLE, Connection, Pool, connect_pool
 from eventstore.mapper import Mapper
-from eventstore.port import Recorded, StoreUnavailableError
+from eventstore.port import LogDamagedError, Recorded, StoreUnavailableError
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing
 from eventstore.settings import Settings
@@ -232,7 +232,10 @@ class Term:
             return await reaction.run(self._tools, recorded)
 
     async def _event(self, position: int) -> Recorded:
-        page = await self._reader.page(position - 1, 1)
+        try:
+            page = await self._reader.page(position - 1, 1)
+        except LogDamagedError as error:
+            raise GiveUpError(str(error)) from error
         items = Items(page, self._decoder).wanted(0, len(page.data), Reads(None, self._decoder))
         if not items or items[0].position != position:
             raise GiveUpError("the event is missing from the log")
