@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from litestar.params import FromPath, QueryParameter
 
 from api.answers import json_answer
 from api.auth import base_path, principal_of
+from api.choices import one_of, unknown
 from api.errors import ApiError, bad_cursor, not_found
 from api.moments import AsOf, in_utc, position_as_of
 from api.paging import cursor_links
@@ -32,18 +34,38 @@ Until = Annotated[datetime | None, QueryParameter(description="recorded at or be
 Order = Annotated[str, QueryParameter(description="`oldest` or `newest` first", pattern="^(oldest|newest)$")]
 
 
-def parse_stream(text: str | None) -> Stream | None:
-    """`Kind:id` as a stream.
+def parse_stream(text: str | None, name: str = "stream") -> Stream | None:
+    """`Kind:id` as a stream; `name` is the parameter's.
 
     Raises:
-        ApiError: 400, it is none.
+        ApiError: 400, it is none, or of a kind that no event can have.
     """
     if text is None:
         return None
     try:
-        return Stream.parse(text)
+        stream = Stream.parse(text)
     except ValueError as error:
-        raise ApiError(400, f"stream: {error}", details={"field": "stream", "expected": "Kind:id"}) from error
+        raise ApiError(400, f"{name}: {error}", details={"field": name, "expected": "Kind:id"}) from error
+    one_of(name, stream.kind, (*history.RESOURCE_TYPES, *history.PLATFORM_TYPES))
+    return stream
+
+
+def known_type(value: str | None, released: Iterable[str], *, name: str = "type", versioned: bool = True) -> str | None:
+    """A type of events, if there can be events of it: of any version, because other releases may have written to the log.
+
+    `versioned` False: an action will do, which is a type without its version.
+
+    Raises:
+        ApiError: 400, there is no such type.
+    """
+    if value is None:
+        return None
+    tags = set(released)
+    actions = {history.action_of(tag) for tag in tags}
+    bare = history.action_of(value)
+    if bare not in actions or (versioned and bare == value):
+        raise unknown(name, value, tags if versioned else actions)
+    return value
 
 
 @get("/api/v1/{organization_id:str}/events", summary="The organization's history")
@@ -65,7 +87,7 @@ async def list_events(
     services, principal = services_of(request), principal_of(request)
     query = Query(
         stream=parse_stream(stream),
-        type=type_,
+        type=known_type(type_, services.store.mapper.types),
         actor=actor,
         since=in_utc(since),
         until=in_utc(until),
@@ -132,8 +154,10 @@ async def list_audit(
 ) -> Response[AuditPage]:
     """The same stream as `/events`, in words, newest first.  A short page with a `next_cursor` is not the last one."""
     services, principal = services_of(request), principal_of(request)
+    action = known_type(action, services.store.mapper.types, name="action", versioned=False)
+    one_of("resource_type", resource_type, history.RESOURCE_TYPES)
     query = Query(
-        stream=parse_stream(resource),
+        stream=parse_stream(resource, "resource"),
         actor=actor,
         since=in_utc(since),
         until=in_utc(until),

@@ -13,7 +13,8 @@ from litestar.params import FromPath, QueryParameter
 
 from api.answers import json_answer
 from api.auth import base_path, principal_of
-from api.errors import ApiError, bad_cursor, not_found
+from api.choices import one_of
+from api.errors import bad_cursor, not_found
 from api.fresh import wait_until_fresh
 from api.named import person_named
 from api.paging import cursor_links
@@ -61,16 +62,6 @@ def _utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
-def _one_of(name: str, value: str | None, known: tuple[str, ...]) -> str | None:
-    """The value, where it can match anything: a misspelt word must not look like an empty list."""
-    if value is not None and value not in known:
-        expected = ", ".join(known)
-        raise ApiError(
-            400, f"{name}: expected one of {expected}, got {value!r}", details={"field": name, "expected": expected}
-        )
-    return value
-
-
 def _session_links(base: str, session_id: str) -> dict[str, str]:
     path = f"{base}/sessions/{quote(session_id, safe='')}"
     return {
@@ -116,9 +107,9 @@ async def list_sessions(
     """Latest activity first."""
     services, principal, base = services_of(request), principal_of(request), base_path(request)
     filters = SessionFilter(
-        kind=_one_of("kind", kind, KINDS),
-        status=_one_of("status", status, STATUSES),
-        outcome=_one_of("outcome", outcome, OUTCOMES),
+        kind=one_of("kind", kind, KINDS),
+        status=one_of("status", status, STATUSES),
+        outcome=one_of("outcome", outcome, OUTCOMES),
         person_id=person_named(services, principal.org_id, user),
         agent=agent,
         project=project,

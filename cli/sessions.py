@@ -20,6 +20,8 @@ from domain.words import counted
 from eventstore.settings import load
 from schemas.sessions import (
     Cost,
+    Happenings,
+    Lines,
     LlmSessionDetail,
     ProcessUse,
     SessionDetail,
@@ -215,9 +217,49 @@ def _tree(detail: SessionDetail) -> Tree:
     for fact in facts:
         if fact:
             root.add(Text(fact))
+    if len(detail.llm_sessions) > 1:
+        _together(root, one)
     for conversation in detail.llm_sessions:
         _conversation(root, conversation)
     return root
+
+
+def _together(root: Tree, one: SessionSummary) -> None:
+    """What all conversations of a session come to; its cost stands below the tree."""
+    from rich.text import Text  # noqa: PLC0415 - costs start-up time
+
+    branch = root.add(Text(f"together, {one.llm_sessions:,} conversations: {', '.join(one.models) or 'model unknown'}"))
+    branch.add(Text(_happened(one.counts)))
+    branch.add(Text(f"tokens: {tokens(one.tokens)}"))
+    if one.lines.added or one.lines.removed:
+        branch.add(Text(_lines(one.lines)))
+    if one.counts.tool_calls:
+        branch.add(Text(_tool_calls(one.counts)))
+
+
+def _happened(counts: Happenings) -> str:
+    """The counts in words.  Those that people look for are told also where they are 0: else they could be overlooked."""
+    told = [
+        (counts.prompts, "prompt", "prompts", True),
+        (counts.turns, "turn", "turns", True),
+        (counts.failed_turns, "failed turn", "failed turns", False),
+        (counts.model_calls, "model call", "model calls", True),
+        (counts.model_failures, "failed model call", "failed model calls", False),
+        (counts.permission_requests, "permission request", "permission requests", True),
+        (counts.compactions, "compaction", "compactions", True),
+        (counts.model_switches, "model switch", "model switches", True),
+        (counts.subagents, "subagent", "subagents", False),
+        (counts.runs, "run", "runs", False),
+    ]
+    return ", ".join(counted(count, one, many) for count, one, many, always in told if count or always)
+
+
+def _lines(lines: Lines) -> str:
+    return f"lines: +{lines.added} -{lines.removed}"
+
+
+def _tool_calls(counts: Happenings) -> str:
+    return f"tools: {counted(counts.tool_calls, 'call')}, {counts.tool_failures} failed, {counts.tool_denials} denied"
 
 
 def _worktree(one: Worktree | None) -> str | None:
@@ -240,16 +282,7 @@ def _conversation(root: Tree, one: LlmSessionDetail) -> None:
     models = ", ".join(one.models) or "model unknown"
     branch = root.add(Text(f"LlmSession {one.id}  {one.agent}{version}, {models}, {one.status}"))
     counts = one.counts
-    told = [
-        (counts.prompts, "prompt"), (counts.turns, "turn"), (counts.failed_turns, "failed turn"),
-        (counts.model_calls, "model call"), (counts.model_failures, "failed model call"),
-        (counts.permission_requests, "permission request"), (counts.compactions, "compaction"),
-        (counts.subagents, "subagent"), (counts.runs, "run"),
-    ]  # fmt: skip
-    parts = [counted(count, name) for count, name in told if count]
-    if counts.model_switches:
-        parts.append(counted(counts.model_switches, "model switch", "model switches"))
-    branch.add(Text(", ".join(parts) or "nothing happened yet"))
+    branch.add(Text(_happened(counts)))
     branch.add(Text(f"tokens: {tokens(one.tokens)}"))
     branch.add(Text(_items(one)))
     if one.process is not None:
@@ -257,13 +290,9 @@ def _conversation(root: Tree, one: LlmSessionDetail) -> None:
     complete = one.cost.complete or one.cost.cost_usd_micros is None
     branch.add(Text(f"cost: {money(one.cost.cost_usd_micros, complete=complete)} ({one.cost.reason})"))
     if one.lines.added or one.lines.removed:
-        branch.add(Text(f"lines: +{one.lines.added} -{one.lines.removed}"))
+        branch.add(Text(_lines(one.lines)))
     if one.tools:
-        tools = branch.add(
-            Text(
-                f"tools: {counted(counts.tool_calls, 'call')}, {counts.tool_failures} failed, {counts.tool_denials} denied"
-            )
-        )
+        tools = branch.add(Text(_tool_calls(counts)))
         for tool in one.tools:
             notes = [
                 f"{n} {what}"

@@ -10,7 +10,8 @@ import msgspec
 class OtlpRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A log record, a metric data point or a span, flattened.
 
-    `name` is the event name (log: attribute `event.name`, else `eventName`, else the body), the metric's or the span's name.
+    `name` is the event name (log: attribute `event.name`, else `eventName`, else a body such as `claude_code.user_prompt`, else
+    empty), the metric's or the span's name.
     `attributes` and `resource` map keys to plain Python values (int64 strings of the JSON encoding are ints here).
     `time_unix_nano` 0 means the sender gave none.  `value` is a metric point's number, `temporality` `delta`, `cumulative`
     or `gauge`; `unit` its unit.  `body` is a log's body when it is not just the name.

@@ -11,8 +11,21 @@ from litestar.params import FromPath, QueryParameter
 
 from api.admin.notes import BASE, AnyRequest, noted, reasoned, registered
 from api.answers import json_answer
+from api.choices import one_of
 from api.errors import bad_cursor, not_found
-from api.history import Actor, After, CursorText, Limit, Order, Since, StreamName, TypeName, Until, parse_stream
+from api.history import (
+    Actor,
+    After,
+    CursorText,
+    Limit,
+    Order,
+    Since,
+    StreamName,
+    TypeName,
+    Until,
+    known_type,
+    parse_stream,
+)
 from api.moments import AsOf, in_utc, position_as_of
 from api.paging import cursor_links
 from api.services import services_of
@@ -25,6 +38,7 @@ from schemas.history import AuditEntry, AuditPage, HistoryEvent, HistoryPage, Na
 Organization = Annotated[
     str | None, QueryParameter(max_length=100, description="whose events, by slug or id; else the platform's own")
 ]
+KINDS = tuple(sorted((*history.RESOURCE_TYPES, *history.PLATFORM_TYPES)))
 Kind = Annotated[str | None, QueryParameter(max_length=100, description="for example `Session`")]
 
 
@@ -57,8 +71,8 @@ async def list_events(
     row, org_id, tail = await chosen(request, organization)
     query = Query(
         stream=parse_stream(stream),
-        type=type_,
-        kind=aggregate_type,
+        type=known_type(type_, services.store.mapper.types),
+        kind=one_of("aggregate_type", aggregate_type, KINDS),
         actor=actor,
         since=in_utc(since),
         until=in_utc(until),
@@ -117,9 +131,11 @@ async def list_audit(
 ) -> Response[AuditPage]:
     """Sealed values are opened, so a reason is always needed; those concerned see who looked and why."""
     services = services_of(request)
+    action = known_type(action, services.store.mapper.types, name="action", versioned=False)
+    one_of("resource_type", resource_type, KINDS)
     row, org_id, tail = await chosen(request, organization)
     query = Query(
-        stream=parse_stream(resource),
+        stream=parse_stream(resource, "resource"),
         actor=actor,
         since=in_utc(since),
         until=in_utc(until),
@@ -176,7 +192,7 @@ async def event_types(request: AnyRequest) -> Names:
 @get([f"{BASE}/audit_logs/resource_types", f"{BASE}/events/aggregate_types"], summary="Kinds of things")
 async def kinds() -> Names:
     """Every kind of thing that has events, for filters."""
-    return Names(items=sorted({*history.RESOURCE_TYPES, *history.PLATFORM_TYPES}))
+    return Names(items=list(KINDS))
 
 
 HANDLERS = [list_events, one_event, list_audit, one_audit, actions, event_types, kinds]

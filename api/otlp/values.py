@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from schemas.otlp import OtlpRecord
 
 REASONS_MAX = 3  # different reasons named in a partial success
 VALUE_DEPTH_MAX = 32
+_bodily_name = re.compile(r"(?:claude_code|codex|gemini_cli)\.[a-z0-9_.]{1,100}").fullmatch
 TEMPORALITIES = {
     0: "",
     1: "delta",
@@ -77,10 +79,13 @@ def temporality(value: Any) -> str:
 
 
 def named(attributes: dict[str, Any], event_name: Any, body: Any) -> tuple[str, Any]:
-    """A log record's name, and its body when that is more than the name."""
+    """A log record's name, and its body when that is more than the name.
+
+    A body is a name only where it is one of an agent's: names are stored readable, and any other text may be personal.
+    """
     name = attributes.get("event.name") or event_name
     if not isinstance(name, str) or not name:
-        return (body, None) if isinstance(body, str) else ("", body)
+        return (body, None) if isinstance(body, str) and _bodily_name(body) else ("", body)
     # Claude writes the prefixed name as body: `claude_code.api_request` for event `api_request`.
     repeats = isinstance(body, str) and (body == name or body.endswith(f".{name}"))
     return name, None if repeats or body == "" else body

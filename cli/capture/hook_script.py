@@ -23,8 +23,13 @@ s=@SPOOL@
 a=${1:-${crewkit_agent:-claude}}
 f=$s/incoming/$a.$$ n=0
 while [ -e "$f" ] && [ "$n" -lt 9999 ]; do n=$((n + 1)) f=$s/incoming/$a.$$.$n; done
-# No folder: make it.  No space or no right: swallow the rest, so that the agent sees no broken pipe.
-cat >"$f" || { [ -d "$s/incoming" ] || mkdir -p "$s/incoming"; cat >"$f.r" || cat >/dev/null; }
+# No folder: make it.  No space or no right: swallow the rest, so that the agent sees no broken pipe.  No cat: the shell reads.
+cat >"$f" || if command -v cat; then
+  [ -d "$s/incoming" ] || mkdir -p "$s/incoming"
+  cat >"$f.r" || cat >/dev/null
+else
+  while IFS= read -r l || [ -n "$l" ]; do printf '%s\n' "$l"; done >|"$f" || while read -r l; do :; done
+fi >/dev/null
 # The flusher moves the time of this file ahead of the clock while it lives, so no process id can fool us for long.
 read -r p <"$s/flusher" && kill -0 "$p" && [ ! "$f" -nt "$s/flusher" ] && exit 0
 (

@@ -123,6 +123,11 @@ OWN: tuple[Rule, ...] = (
     _rule("url-token", "://", r"\bhttps?://(?=[^\s/@]*\d)(?P<v>[A-Za-z0-9_-]{20,})@", why="a token in place of user and password"),
     _rule("curl-user", "curl", r"\bcurl\b[^\n]*?\s(?:-u|--user)[ =]?[\"']?[^\s:\"']{1,64}:(?![$<{])(?P<v>[^\s\"']+)", why="the library knows no command lines"),
     _rule("netrc", "login", r"\blogin\s+\S{1,64}\s+password\s+(?P<v>\S+)", why="the library knows no netrc lines"),
+    _rule("command-password", "mysql mariadb", r"\b(?:mysql|mariadb)(?:[_-]?\w+)?\b[^\n|;&]{0,300}?\s-p[\"']?+" + NOT + r"(?P<v>[^\s\"'\\-][^\s\"'\\]{2,})", why="the library knows no command lines"),
+    _rule("command-password", "sshpass", r"\bsshpass\s+(?:-[ev]\s+)*-p\s*+[\"']?+" + NOT + r"(?P<v>[^\s\"'\\]{3,})", why="the library knows no command lines"),
+    _rule("command-password", "login", r"\b(?:docker|podman|nerdctl|helm|oras|skopeo|az|oc|cf)\b[^\n|;&]{0,300}?\slogin\b[^\n|;&]{0,300}?\s-p[ =]?+[\"']?+" + NOT + r"(?P<v>[^\s\"'\\-][^\s\"'\\]{2,})", why="the library knows no command lines"),
+    _rule("command-password", "redis-cli", r"\bredis-cli\b[^\n|;&]{0,300}?\s(?:-a|--pass)[ =][\"']?+" + NOT + r"(?P<v>[^\s\"'\\-][^\s\"'\\]{2,})", why="the library knows no command lines"),
+    _rule("docker-auth", '"auth', r"\"auth\\?\"\s*:\s*\\?\"(?P<v>(?=[A-Za-z0-9+/]*[\d+/=])[A-Za-z0-9+/]{10,}={0,2})\\?\"", why="user and password of a registry, in Docker's config.json"),
     # KEY="value", "key": "value", key: 'value', also inside a JSON string, where quotes carry a backslash
     _rule(
         "assignment",
@@ -147,7 +152,7 @@ OWN: tuple[Rule, ...] = (
     _rule(
         "env",
         _KEYWORDS,
-        r"\b(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|SECRET_KEY(?:_BASE)?|ACCESS_TOKEN)=" + NOT + r"(?P<v>[^\s\"'`$;&|<>()\\,]{6,})",
+        r"\b(?:[A-Z]{0,16}PASSWORD|PASSWD|SSHPASS|SECRET|TOKEN|API_?KEY|SECRET_KEY(?:_BASE)?|ACCESS_TOKEN)=" + NOT + r"(?P<v>[^\s\"'`$;&|<>()\\,]{6,})",
         why="values without quotes",
     ),
     # --password value, --token=value

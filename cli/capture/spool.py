@@ -131,7 +131,7 @@ class Intake:
             agent=entry.agent,
             repo=place.repo if named else None,
             branch=place.branch if named else None,
-            commit=place.commit,
+            commit=place.commit if named else None,
             project=place.project if named else None,
             user=self.person(cwd) if named and config.identity else None,
             content_level=level,

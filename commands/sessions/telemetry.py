@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -13,11 +14,16 @@ from domain.sessions.events import Context, TelemetryRecorded
 from domain.sessions.keys import telemetry_key
 from domain.sessions.noise import is_noise
 from domain.sessions.split import split_telemetry
+from domain.words import counted
 from eventstore.port import EventStore
 from schemas.ingest import Person
 from schemas.otlp import OtlpRecord
 
 SESSION_ATTRIBUTES = ("session.id", "conversation.id", "gen_ai.conversation.id")
+UNNAMED = "unnamed"  # the kind of a log record that says no event's name
+_NO_SESSION = f"expected attribute {' or '.join(SESSION_ATTRIBUTES)} on each of them"
+_NO_NAME = "expected a name of at most 200 printable characters"
+_TOO_DEEP = "the body is nested too deeply"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOS_MAX = 2**63 - 1
 
@@ -40,33 +46,33 @@ async def ingest_telemetry(
     received_at: datetime,
     person_secret: bytes = b"",
 ) -> TelemetryAnswer:
-    """Store OTLP records.  Rejected are records that name no session: there is nothing to file them under.
+    """Store OTLP records.  Rejected are those that name no session: there is nothing to file them under; and metrics and
+    spans without a name.
 
     Raises:
         StoreUnavailableError: nothing is promised; sending the same request again is safe.
     """
     people, batch = People(principal, person_secret), Batch(principal.org_id)
-    rejected = 0
+    refused: Counter[str] = Counter()
     for index, record in enumerate(records):
         if is_noise(record):
             continue
         llm_session_id = session_of(record)
-        if llm_session_id is None or not usable_id(record.name):
-            rejected += 1
+        if llm_session_id is None:
+            refused[_NO_SESSION] += 1
+            continue
+        if not usable_id(kind_of(record)):
+            refused[_NO_NAME] += 1
             continue
         try:
             event, key = telemetry_fact(record, llm_session_id, people, received_at), telemetry_key(record)
-        except RecursionError:  # a body of absurd depth: one such record must not hold back the others
-            rejected += 1
+        except RecursionError:  # one such record must not hold back the others
+            refused[_TOO_DEEP] += 1
             continue
         batch.group("LlmSession", llm_session_id).add(key, event, index)
     duplicates, position = await batch.commit(store, principal, people)
-    duplicate = indexes_of(duplicates)
-    message = (
-        f"{rejected} records cannot be filed: expected attribute {' or '.join(SESSION_ATTRIBUTES)} on each of them"
-        if rejected
-        else ""
-    )
+    duplicate, rejected = indexes_of(duplicates), refused.total()
+    message = "; ".join(f"{counted(count, 'record')} cannot be filed: {why}" for why, count in refused.items())
     return TelemetryAnswer(len(records) - rejected - duplicate, duplicate, rejected, message, position)
 
 
@@ -77,6 +83,13 @@ def session_of(record: OtlpRecord) -> str | None:
             if usable_id(found := place.get(name)):
                 return str(found)
     return None
+
+
+def kind_of(record: OtlpRecord) -> str:
+    """The name a record is stored under.  A log record without one is stored all the same."""
+    if record.signal == "log":
+        return record.name.removeprefix("claude_code.") or UNNAMED
+    return record.name
 
 
 def agent_of(record: OtlpRecord) -> str:
@@ -103,7 +116,7 @@ def telemetry_fact(record: OtlpRecord, llm_session_id: str, people: People, rece
     return TelemetryRecorded(
         agent=agent_of(record),
         llm_session_id=llm_session_id,
-        kind=record.name.removeprefix("claude_code.") if record.signal == "log" else record.name,
+        kind=kind_of(record),
         signal=record.signal,
         occurred_at=occurred(told or stamp, received_at, attrs),
         person_id=person_id,

@@ -167,6 +167,6 @@ ATTRIBUTES: Final[Whitelist] = leaves(
 NAMES: Final = frozenset(
     leaves(
         "tool_name name command_name command_source mcp_server mcp_server_name toolStats server tool schedule gitBranch branch "
-        "git attributionAgent querySource originator"
+        "git attributionAgent attributionSkill querySource originator"
     )
 )

@@ -65,6 +65,47 @@ async def test_a_filter_that_cannot_be_read_is_named(client: Any, house: House, 
     assert query.partition("=")[0] in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("query", "near"),
+    [
+        ("events?type=nope", "v1"),
+        ("events?type=session.startd.v1", "session.started.v1"),
+        ("events?type=session.started", "session.started.v1"),
+        ("events?stream=Bogus:1", "LlmSession"),
+        ("audit_logs?resource_type=Bogus", "ApiKey"),
+        ("audit_logs?resource_type=session", "Session"),
+        ("audit_logs?action=session.startd", "session.started"),
+        ("audit_logs?resource=Bogus:1", "ApiKey"),
+    ],
+)
+async def test_a_misspelt_word_does_not_look_like_an_empty_list(
+    client: Any, house: House, query: str, near: str
+) -> None:
+    answer = await client.get(f"{house.ours.base}/{query}", headers=house.ours.headers())
+    name = query.partition("?")[2].partition("=")[0]
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["details"]["field"] == name
+    assert error["message"].startswith(f"{name}: expected ")
+    assert near in error["details"]["expected"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "events?type=session.ended.v1",
+        "events?type=session.ended.v7",  # another release may have written it
+        "events?stream=Project:none",
+        "audit_logs?resource_type=Project",
+        "audit_logs?action=session.ended",
+        "audit_logs?action=session.ended.v1",
+    ],
+)
+async def test_a_word_that_could_match_and_does_not_is_an_empty_list(client: Any, house: House, query: str) -> None:
+    answer = await client.get(f"{house.ours.base}/{query}", headers=house.ours.headers())
+    assert (answer.status_code, answer.json()["items"]) == (200, [])
+
+
 async def test_sealed_text_is_opened_for_auditors_only_and_goes_dark_with_the_key(client: Any, house: House) -> None:
     await prompt(client, house)
     path = f"{house.ours.base}/events?stream=LlmSession:s1"

@@ -102,6 +102,51 @@ async def test_what_was_rejected_is_a_partial_success(client: Any, house: House)
     assert (told.rejected_log_records, "session" in told.error_message) == (1, True)
 
 
+async def test_a_record_that_says_nothing_about_itself_is_refused_aloud(client: Any, house: House) -> None:
+    tree, headers = request({"body": {"stringValue": "hello"}}), house.ours.headers("ingest")
+    plain = await client.post("/v1/logs", headers={**headers, **JSON}, content=body(tree))
+    assert plain.json()["partialSuccess"]["rejectedLogRecords"] == "1"
+    assert plain.json()["partialSuccess"]["errorMessage"].startswith(
+        "1 record cannot be filed: expected attribute session.id"
+    )
+    binary = await client.post("/v1/logs", headers={**headers, **PROTOBUF}, content=as_protobuf("logs", tree))
+    assert ExportLogsServiceResponse.FromString(binary.content).partial_success.rejected_log_records == 1
+
+
+async def test_an_exporter_that_speaks_of_itself_is_not_made_to_speak_again(client: Any, house: House) -> None:
+    scoped = {"scope": {"name": "codex_otel::metrics::client"}, "logRecords": [{"body": {"stringValue": "flushing"}}]}
+    tree, headers = {"resourceLogs": [{"scopeLogs": [scoped]}]}, house.ours.headers("ingest")
+    before = await house.store.head()
+    assert (await client.post("/v1/logs", headers={**headers, **JSON}, content=body(tree))).json() == {}
+    assert await house.store.head() == before
+
+
+async def test_a_log_record_without_a_name_is_kept_and_its_text_sealed(client: Any, house: House) -> None:
+    attributes = [{"key": "session.id", "value": {"stringValue": "s9"}}]
+    tree = request({"body": {"stringValue": "Ada wants a pony"}, "attributes": attributes})
+    by_resource = {"resource": {"attributes": attributes}, "scopeLogs": [{"logRecords": [{"eventName": "seen"}]}]}
+    tree["resourceLogs"].append(by_resource)
+    headers = {**house.ours.headers("ingest"), **JSON}
+    assert (await client.post("/v1/logs", headers=headers, content=body(tree))).json() == {}
+    await house.project()
+    page = f"{house.ours.base}/events?stream=LlmSession:s9"
+    found = (await client.get(page, headers=house.ours.headers("read"))).json()["items"]
+    assert [one["data"]["kind"] for one in found] == ["unnamed", "seen"]
+    assert "pony" not in str(found)
+    shown = await client.get(f"{house.ours.base}/sessions/s9", headers=house.ours.headers("read"))
+    assert shown.json()["llm_sessions"][0]["unknown_kinds"] == {"unnamed": 1, "seen": 1}
+
+
+async def test_each_reason_of_a_refusal_is_told_with_its_count(client: Any, house: House) -> None:
+    session = [{"key": "session.id", "value": {"stringValue": "s1"}}]
+    spans = [{"traceId": "a" * 32, "spanId": "b" * 16, "attributes": session}, {"name": "x"}, {"name": "y"}]
+    tree, headers = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}, house.ours.headers("ingest")
+    told = (await client.post("/v1/traces", headers={**headers, **JSON}, content=body(tree))).json()["partialSuccess"]
+    assert told["rejectedSpans"] == "3"
+    assert "1 record cannot be filed: expected a name" in told["errorMessage"]
+    assert "2 records cannot be filed: expected attribute session.id" in told["errorMessage"]
+
+
 async def test_what_cannot_be_decoded_is_a_status_message(client: Any, house: House) -> None:
     headers = house.ours.headers("ingest")
     plain = await client.post("/v1/logs", headers={**headers, **JSON}, content=b'{"resourceLogs":7}')

@@ -93,15 +93,16 @@ def test_place_and_person_travel_but_not_at_level_counts(env: ClientDir, service
     commit = subprocess.check_output(["git", "-C", str(repository), "rev-parse", "HEAD"], text=True).strip()
     (repository / "sub").mkdir()
     capture(env, 1, cwd=str(repository / "sub"))
-    save(env, Config(content=Content(projects={str(tmp_path / "closed"): "counts"})))
-    capture(env, 2, cwd=str(tmp_path / "closed"))
+    save(env, Config(content=Content(projects={str(repository / "closed"): "counts"})))
+    (repository / "closed").mkdir()
+    capture(env, 2, cwd=str(repository / "closed"))
     crewkit("flush")
     told = {key: service.acknowledged[0].get(key) for key in ("repo", "branch", "commit", "project", "user")}
     assert told == {
         "repo": "acme/shop", "branch": "topic/x", "commit": commit, "project": "shop-front",
         "user": {"email": "ada@example.org", "name": "Ada"},
     }  # fmt: skip
-    assert not service.acknowledged[1].keys() & {"repo", "branch", "project", "user"}
+    assert not service.acknowledged[1].keys() & {"repo", "branch", "commit", "project", "user"}
     assert "tool_name" not in service.acknowledged[1]["payload"]
 
 

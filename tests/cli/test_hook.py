@@ -97,6 +97,20 @@ def test_on_a_full_disk_it_is_silent_and_reads_to_the_end(paths: ClientDir, tmp_
     assert (process.returncode, out, err) == (0, b"", b"")
 
 
+@pytest.mark.parametrize("shell", [shutil.which(s) for s in SHELLS if s != "busybox"])
+def test_where_no_other_program_is_found_the_shell_keeps_it_alone(
+    paths: ClientDir, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    big = payload(1, text="a \\ b  c" * 20_000)
+    done = call_hook(paths, big, shell)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert [json.loads(data) for data in stored(paths)] == [json.loads(big)]
+    shutil.rmtree(paths.incoming)  # nothing can make it again: the agent must not see a broken pipe
+    done = call_hook(paths, big, shell)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 def test_where_the_script_is_gone_the_command_does_nothing(paths: ClientDir) -> None:
     paths.hook.unlink()
     for shell in SHELLS:

@@ -61,6 +61,8 @@ SECRETS = {
     "url-token": "https://a1b2c3d4e5f6a1b2c3d4e5f6@github.com/acme/x.git",
     "curl-user": "curl -s -u admin:hunter2 https://x.example",
     "netrc": "machine x.example login me password hunter2",
+    "command-password": "mysql -u root -phunter22 shop",
+    "docker-auth": '{"auths": {"ghcr.io": {"auth": "bWU6aHVudGVyMjI="}}}',
     "assignment": 'credentials = "correct-horse"',
     "env": "export DATABASE_PASSWORD=correcthorse",
     "option": "mysql --password=hunt3r22 -h db",
@@ -113,6 +115,14 @@ MORE = [
     ("GITHUB_TOKEN=plainvalue1", "plainvalue1"),
     ("TOKEN=abcdefgh1", "abcdefgh1"),
     ("STRIPE_API_KEY='abcdefgh'", "abcdefgh"),
+    ("PGPASSWORD=hunter22 psql shop", "hunter22"),
+    ("SSHPASS=hunter22 sshpass -e ssh me@host", "hunter22"),
+    ("mysqldump -u root -p'hunter 22' shop", "hunter"),
+    ("sshpass -p hunter22 ssh me@host", "hunter22"),
+    ("docker login -u me -p hunter22 ghcr.io", "hunter22"),
+    ("helm registry login ghcr.io -u me -p=hunter22", "hunter22"),
+    ("redis-cli -h cache -a hunter22 ping", "hunter22"),
+    ('{\\"auths\\":{\\"x\\":{\\"auth\\":\\"bWU6aHVudGVyMjI=\\"}}}', "bWU6aHVudGVyMjI"),
 ]
 ORDINARY = [
     "The password must have at least 8 characters; tokens are counted per response.",
@@ -148,6 +158,9 @@ ORDINARY = [
     "12345678:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     '{"password": "must have at least eight characters"}',
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAUA",
+    "mysql -u root -p shop; mysql -P 3306 -p$PW; docker run -p 8080:80 nginx; ssh -p 2222 host",
+    "docker login -u me --password-stdin; docker login -u me -p ${TOKEN}; redis-cli --scan",
+    '{"auth": "required", "auth": "oauth2-clients"}',
 ]
 
 

@@ -138,6 +138,29 @@ async def test_show_tells_what_the_process_used(desk: Desk) -> None:
     assert "records of kinds" not in shown
 
 
+async def test_show_tells_what_is_looked_for_also_where_there_was_none(desk: Desk) -> None:
+    await desk.send("/events", json.dumps({"events": [{"payload": hook("s1", prompt="hi"), "id": "0"}]}).encode())
+    shown = (await desk.run("sessions", "show", "s1")).stdout
+    assert "1 prompt, 0 turns, 0 model calls, 0 permission requests, 0 compactions, 0 model switches, 1 run" in shown, (
+        shown
+    )
+    assert "together" not in shown
+
+
+async def test_show_adds_up_what_several_conversations_did(desk: Desk) -> None:
+    events = [
+        {"payload": hook(name, prompt="hi", prompt_id=f"{name}{number}"), "id": f"{name}{number}", "session_id": "work"}
+        for name, count in (("s1", 1), ("s2", 2))
+        for number in range(count)
+    ]
+    await desk.send("/events", json.dumps({"events": events}).encode())
+    shown = (await desk.run("sessions", "show", "work")).stdout
+    head, rest = shown.split("together, 2 conversations: ", 1)
+    assert "LlmSession" not in head
+    assert "3 prompts, 0 turns" in rest.split("LlmSession", 1)[0]
+    assert rest.count("LlmSession") == 2
+
+
 async def follow(desk: Desk, *arguments: str) -> str:
     """What `crewkit sessions tail` printed about events that were sent while it ran."""
     await desk.send("/events", json.dumps({"events": [{"payload": hook("going"), "id": "0"}]}).encode())

@@ -59,6 +59,7 @@ def logs(name: str) -> Iterator[OtlpRecord]:
                         name=attributes.get("event.name") or log.get("eventName") or told,
                         attributes=attributes,
                         resource=resource,
+                        scope=scope_logs.get("scope", {}).get("name", ""),
                         time_unix_nano=int(log["timeUnixNano"]) or int(log["observedTimeUnixNano"]),
                         trace_id=log.get("traceId", ""),
                         span_id=log.get("spanId", ""),
