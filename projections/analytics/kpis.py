@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, Literal
 
 import msgspec
@@ -174,9 +175,21 @@ def parts(kpis: tuple[Kpi, ...]) -> tuple[Part, ...]:
     return tuple({part.name: part for kpi in kpis for part in kpi.how.parts}.values())
 
 
-def made(kpis: tuple[Kpi, ...], told: Mapping[str, Any]) -> dict[str, Any]:
-    """The KPIs, out of their parts by name."""
-    return {kpi.name: kpi.how.make(*(told[part.name] for part in kpi.how.parts)) for kpi in kpis}
+def maker(kpis: tuple[Kpi, ...]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """What makes the KPIs out of their parts by name.  A table has hundreds of rows, so which parts each needs is settled here."""
+    plan = [
+        (kpi.name, kpi.how.make, kpi.how.parts[0].name, itemgetter(*(part.name for part in kpi.how.parts)))
+        if len(kpi.how.parts) > 1
+        else (kpi.name, kpi.how.make, kpi.how.parts[0].name, None)
+        for kpi in kpis
+    ]
+
+    def made(told: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: make(told[part]) if several is None else make(*several(told)) for name, make, part, several in plan
+        }
+
+    return made
 
 
 # Of sessions, and those of them that can be added up: what agg_begun and agg_begun_day hold.

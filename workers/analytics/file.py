@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CURRENT = "CURRENT"
 SUFFIX = ".duckdb"
 META = "crewkit_analytics"
-THREADS = 2
+THREADS = 2  # while it is filled
 CHECKPOINT_BYTES = "64MB"  # of DuckDB's own log, after which it is folded into the file
 CSV_TABLES = {"calls": "fact_llm_call", "tools": "fact_tool_call", "prompts": "fact_prompt"}
 JSON_TABLES = {"sessions": "fact_session", "llm_sessions": "fact_llm_session", "subagents": "fact_subagent"}
@@ -116,6 +116,14 @@ class AnalyticsFile:
             [schema.SCHEMA_VERSION, engine()],
         ).fetchone()
         return None if row is None else Stand(*row)
+
+    def settle(self) -> None:
+        """Now questions are asked: each of the callers' threads does its own work, and what is written has one.
+
+        A thread of DuckDB's own would write at full priority beside them, whatever the writer's (host.step_back) is.
+        """
+        self._config["threads"] = 1
+        self._connection.execute("SET threads = 1")
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same data, for another thread."""

@@ -138,6 +138,7 @@ class Replica:
         try:
             opened = await self._in_thread(self._made, path)
             stand = await self._in_thread(lambda: opened.stand)
+            await self._in_thread(opened.settle)
         except Exception as error:  # noqa: BLE001  whatever is wrong with it, everything in it can be built again
             log.warning("analytics.unreadable", file=path.name, error=f"{type(error).__name__}: {error}")
             return
@@ -214,6 +215,7 @@ class Replica:
         fresh = await self._in_thread(self._made, path)
         try:
             stand = await refresher.rebuild(fresh)
+            await self._in_thread(fresh.settle)
         except BaseException as error:
             await self._in_thread(fresh.close)
             if isinstance(error, (MovedError, NotReadyError)):

@@ -108,13 +108,12 @@ def rows(cursor: Cursor, sql: str, values: Sequence[Any]) -> list[dict[str, Any]
     """The rows a query answers, by column name; times say that they are UTC."""
     found = cursor.execute(sql, list(values))
     names = [column[0] for column in found.description]
-    return [
-        {
-            name: value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
-            for name, value in zip(names, row, strict=True)
-        }
-        for row in found.fetchall()
-    ]
+    told = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    for name in [column[0] for column in found.description if str(column[1]).startswith(("TIMESTAMP", "DATETIME"))]:
+        for row in told:
+            if isinstance(value := row[name], datetime):
+                row[name] = value.replace(tzinfo=UTC)
+    return told
 
 
 def beside(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.analytics.kpis import PEOPLE, SESSION_KPIS, SESSION_PARTS, USAGE_KPIS, made, parts
+from projections.analytics.kpis import PEOPLE, SESSION_KPIS, SESSION_PARTS, USAGE_KPIS, maker, parts
 from projections.analytics.periods import Period
 from projections.analytics.questions import base
 from projections.analytics.questions.base import Cursor, Scope, Where, utc
@@ -18,6 +18,7 @@ from projections.analytics.schema import DIMENSIONS, SUMMED
 QUARTER, DAY = timedelta(minutes=15), timedelta(days=1)
 _FILTERS = ("person_id", "agent", "project", "repo", "branch", "model")
 _MICROSECOND = timedelta(microseconds=1)
+_sessions_made, _usage_made = maker(SESSION_KPIS), maker(USAGE_KPIS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -70,7 +71,7 @@ def session_kpis(cursor: Cursor, org_id: UUID, scope: Scope, by: By = NOTHING) -
         where = base.sessions(org_id, scope)
         told = Where(f"fact_session WHERE {where.sql}", where.values)
         people = _grouped(cursor, f"{PEOPLE.sql} AS {PEOPLE.name}", told, by, "started_at")
-    return {key: made(SESSION_KPIS, {**row, **people[key]}) for key, row in found.items()}
+    return {key: _sessions_made({**row, **people[key]}) for key, row in found.items()}
 
 
 def usage_kpis(cursor: Cursor, org_id: UUID, scope: Scope, by: By = NOTHING) -> dict[Any, dict[str, Any]]:
@@ -81,7 +82,7 @@ def usage_kpis(cursor: Cursor, org_id: UUID, scope: Scope, by: By = NOTHING) -> 
         for part in parts(USAGE_KPIS)
     )
     found = _grouped(cursor, columns, used(org_id, scope, by.column), by, "slot_at")
-    return {key: made(USAGE_KPIS, row) for key, row in found.items()}
+    return {key: _usage_made(row) for key, row in found.items()}
 
 
 def _grouped(cursor: Cursor, columns: str, where: Where, by: By, moment: str) -> dict[Any, dict[str, Any]]:

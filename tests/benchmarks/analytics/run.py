@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import sys
 import threading
@@ -22,6 +23,7 @@ from workers.analytics.host import PAUSE_PER_WORK, PAUSE_S_MAX, step_back
 
 MEMORY_MB = 1024
 STEP_SESSIONS = 50  # per transaction while questions are asked
+PAGES_AHEAD = 60  # of them made before that: making them would hold the interpreter, which the worker's COPY does not
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -94,11 +96,14 @@ class Ingestion(threading.Thread):
 
     def __init__(self, file: AnalyticsFile, plan: Plan, scratch: Path) -> None:
         super().__init__(daemon=True)
-        self._file, self._plan, self._scratch = file, plan, scratch
+        self._file, self._plan = file, plan
         self.stop = threading.Event()
         self.calls = 0
         self.spent_s = 0.0
         self.failed: BaseException | None = None
+        per = max(1, plan.calls // plan.sessions)
+        more = generate.pages(plan.seed + 1, 10**5, 10**5 * per, scratch, per_page=STEP_SESSIONS, first=10**7, days=1)
+        self._pages = list(itertools.islice(more, PAGES_AHEAD))
 
     def run(self) -> None:
         step_back()
@@ -109,11 +114,8 @@ class Ingestion(threading.Thread):
 
     def _run(self) -> None:
         per = max(1, self._plan.calls // self._plan.sessions)
-        more = generate.pages(
-            self._plan.seed + 1, 10**5, 10**5 * per, self._scratch, per_page=STEP_SESSIONS, first=10**7, days=1
-        )
         position = 10**6
-        for place, idents in more:
+        for place, idents in self._pages:
             started = time.perf_counter()
             for _ in range(2):
                 position += 1
@@ -125,6 +127,7 @@ class Ingestion(threading.Thread):
             self.spent_s += (took := time.perf_counter() - started)
             if self.stop.wait(min(took * PAUSE_PER_WORK, PAUSE_S_MAX)):  # as the worker does while it keeps up
                 return
+        raise RuntimeError("there were not enough pages to write until the last question")
 
 
 async def ask_all(file: AnalyticsFile, plan: Plan) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
@@ -166,6 +169,7 @@ def execute(plan: Plan) -> Report:
     file = AnalyticsFile(path, memory_mb=MEMORY_MB)
     file.create()
     wrote, made = fill(file, plan, scratch)
+    file.settle()
     _, _, told = asyncio.run(ask_all(file, msgspec.structs.replace(plan, asked=1)))
     usage = file.rows()["agg_usage"]
     ingestion = Ingestion(file, plan, scratch)
