@@ -177,12 +177,10 @@ def parts(kpis: tuple[Kpi, ...]) -> tuple[Part, ...]:
 
 def maker(kpis: tuple[Kpi, ...]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """What makes the KPIs out of their parts by name.  A table has hundreds of rows, so which parts each needs is settled here."""
-    plan = [
-        (kpi.name, kpi.how.make, kpi.how.parts[0].name, itemgetter(*(part.name for part in kpi.how.parts)))
-        if len(kpi.how.parts) > 1
-        else (kpi.name, kpi.how.make, kpi.how.parts[0].name, None)
-        for kpi in kpis
-    ]
+    plan: list[tuple[str, Callable[..., Any], str, Callable[[Any], Any] | None]] = []
+    for kpi in kpis:
+        first, *others = (part.name for part in kpi.how.parts)
+        plan.append((kpi.name, kpi.how.make, first, itemgetter(first, *others) if others else None))
 
     def made(told: Mapping[str, Any]) -> dict[str, Any]:
         return {
