@@ -121,8 +121,8 @@ class AnalyticsFile:
         """Now questions are asked: each of the callers' threads does its own work, and what is written has one.
 
         A thread of DuckDB's own would write at full priority beside them, whatever the writer's (host.step_back) is.
+        `_config` stays as it was: `apart` must open with what the file was first opened with.
         """
-        self._config["threads"] = 1
         self._connection.execute("SET threads = 1")
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
