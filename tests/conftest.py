@@ -6,16 +6,20 @@ import base64
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from eventstore.mapper import Mapper
 from eventstore.migrate import migrate
+from eventstore.postgres import PostgresStore
+from eventstore.settings import Settings
 from tests.databases import copy_of, create, database, run_aside
 from workers.local.files import write_private
 from workers.local.nats import Nats
 from workers.local.postgres import Postgres
+from workers.projector.host import Workshop, workshop
 
 _TEMPLATE = "crewkit_template"
 
@@ -97,3 +101,19 @@ def master_key_file(tmp_path: Path) -> Path:
     path = tmp_path / "master.key"
     write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     return path
+
+
+@pytest.fixture
+async def shop(settings: Settings) -> AsyncIterator[Workshop]:
+    """What projectors work with, on the database of the test's own `settings`."""
+    async with workshop(settings, 2) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def store(shop: Workshop, postgres_url: str) -> AsyncIterator[PostgresStore]:
+    """A store that appends as a worker does, with the same keys."""
+    opened = PostgresStore(postgres_url, Mapper(shop.ring), role="crewkit_worker", pool=shop.pool)
+    await opened.start()
+    yield opened
+    await opened.close()

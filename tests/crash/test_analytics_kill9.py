@@ -12,7 +12,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,7 +22,6 @@ import nats
 import nats.errors
 import pytest
 
-from eventstore.mapper import Mapper
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
 from projections.analytics.asking import SUBJECT, Ask
@@ -34,7 +33,7 @@ from tests.workers.analytics_truth import check, truth
 from tests.workers.tally import running, until
 from workers.analytics import file as files
 from workers.projector import run_projector
-from workers.projector.host import Workshop, workshop
+from workers.projector.host import Workshop
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,20 +50,6 @@ def settings(postgres_url: str, nats_url: str, master_key_file: Path, tmp_path: 
     return Settings(
         database_url=postgres_url, nats_url=nats_url, key_file=str(master_key_file), data_dir=str(tmp_path / "data")
     )
-
-
-@pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[Workshop]:
-    async with workshop(settings, 2) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(shop: Workshop, postgres_url: str) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(postgres_url, Mapper(shop.ring), role="crewkit_worker", pool=shop.pool)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sized
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,6 @@ import pytest
 
 from domain.kernel import PLATFORM, Sealed, Stream
 from domain.signin.events import MagicLinkRequested
-from eventstore.mapper import Mapper
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
@@ -27,7 +26,7 @@ from tests.workers.tally import running, until
 from tests.workers.test_reactor_summaries import INPUT, READ_MODELS, facts, kept, over, says
 from tests.workers.test_sessions_live import tell
 from workers.projector import run_projector
-from workers.projector.host import Workshop, workshop
+from workers.projector.host import Workshop
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,20 +36,6 @@ KILLS = 3
 @pytest.fixture
 def settings(postgres_url: str, master_key_file: Path) -> Settings:
     return Settings(database_url=postgres_url, nats_url="nats://127.0.0.1:9", key_file=str(master_key_file))
-
-
-@pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[Workshop]:
-    async with workshop(settings, 2) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(shop: Workshop, postgres_url: str) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(postgres_url, Mapper(shop.ring), role="crewkit_worker", pool=shop.pool)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,11 @@ from uuid import UUID
 
 import duckdb
 import msgspec
-import nats
 import pytest
 
 from domain.kernel import Stream
 from domain.organizations.events import OrganizationPurged, SubjectShredded
 from domain.pricing import ModelPrice, PriceBook, PriceTable, Rates
-from eventstore.mapper import Mapper
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
@@ -28,12 +25,12 @@ from projections.analytics.questions.summary import SummaryParams
 from projections.directory import PROJECTION as DIRECTORY
 from projections.sessions import PROJECTION
 from tests.projections.session_facts import ORG, PERSON, RECEIVED
-from tests.workers.analytics_house import Asker, contents, file_of, pages, recorded_facts, subject, tell
+from tests.workers.analytics_house import Asker, contents, file_of, pages, recorded_facts, tell
 from tests.workers.tally import running, until
 from workers.analytics import run_analytics
 from workers.analytics.answers import RUNNING_MAX
 from workers.projector import rebuild, run_projector
-from workers.projector.host import Workshop, workshop
+from workers.projector.host import Workshop
 
 pytestmark = pytest.mark.integration
 TABLE = next((Path(__file__).parents[2] / "projections" / "prices").glob("table-*.json"))
@@ -44,27 +41,6 @@ def settings(postgres_url: str, nats_url: str, master_key_file: Path, tmp_path: 
     return Settings(
         database_url=postgres_url, nats_url=nats_url, key_file=str(master_key_file), data_dir=str(tmp_path / "data")
     )
-
-
-@pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[Workshop]:
-    async with workshop(settings, 2) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(shop: Workshop, postgres_url: str) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(postgres_url, Mapper(shop.ring), role="crewkit_worker", pool=shop.pool)
-    await opened.start()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def asker(nats_url: str) -> AsyncIterator[Asker]:
-    client = await nats.connect(nats_url)
-    yield Asker(client, subject())
-    await client.close()
 
 
 def projector(settings: Settings):

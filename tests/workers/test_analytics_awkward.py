@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import nats
 import pytest
 
-from eventstore.mapper import Mapper
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
 from projections.directory import PROJECTION as DIRECTORY
 from projections.sessions import PROJECTION
-from tests.workers.analytics_house import Asker, contents, file_of, pages, subject, tell
+from tests.workers.analytics_house import Asker, contents, file_of, pages, tell
 from tests.workers.analytics_truth import check, truth
 from tests.workers.awkward import awkward_facts, shuffled
 from tests.workers.tally import running
 from workers.analytics import run_analytics
 from workers.projector import run_projector
-from workers.projector.host import Workshop, workshop
+from workers.projector.host import Workshop
 
 pytestmark = pytest.mark.integration
 
@@ -30,27 +27,6 @@ def settings(postgres_url: str, nats_url: str, master_key_file: Path, tmp_path: 
     return Settings(
         database_url=postgres_url, nats_url=nats_url, key_file=str(master_key_file), data_dir=str(tmp_path / "data")
     )
-
-
-@pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[Workshop]:
-    async with workshop(settings, 2) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(shop: Workshop, postgres_url: str) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(postgres_url, Mapper(shop.ring), role="crewkit_worker", pool=shop.pool)
-    await opened.start()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def asker(nats_url: str) -> AsyncIterator[Asker]:
-    client = await nats.connect(nats_url)
-    yield Asker(client, subject())
-    await client.close()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

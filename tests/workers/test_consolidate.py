@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from commands.sessions.consolidation import object_folder
 from domain.kernel import Stream, fact_id
 from domain.sessions.events import LlmSessionConsolidated, LlmSessionConsolidationFailed, SessionEnded
 from domain.sessions.streaming import consolidation_stream
-from eventstore.mapper import Mapper
 from eventstore.objects import LocalObjects
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
@@ -32,7 +30,7 @@ from tests.projections.session_facts import ORG, RECEIVED, Keyed, hooks_of
 from tests.workers.tally import running, until
 from workers import consolidate
 from workers.projector import run_projector
-from workers.projector.host import Workshop, workshop
+from workers.projector.host import Workshop
 from workers.scheduler import JOBS, run_scheduler
 
 pytestmark = pytest.mark.integration
@@ -51,20 +49,6 @@ def settings(postgres_url: str, master_key_file: Path, tmp_path: Path) -> Settin
         consolidate_every_s=0.05,
         consolidate_after_s=0,
     )
-
-
-@pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[Workshop]:
-    async with workshop(settings, 2) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(shop: Workshop, postgres_url: str) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(postgres_url, Mapper(shop.ring), role="crewkit_worker", pool=shop.pool)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 def named(facts: list[Keyed], session: str) -> list[Keyed]:

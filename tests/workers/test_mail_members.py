@@ -59,23 +59,28 @@ def another_role(user: UUID) -> MemberRoleChanged:
     )
 
 
+def invitation(digit: str, sender: UUID, invited: UUID) -> InvitationCreated:
+    """One whose time is over: nobody is mailed."""
+    return InvitationCreated(
+        invitation_id=digit * 64,
+        permission="developer",
+        org_role="junior",
+        organization_name="Acme",
+        email=Sealed(invited, "grace@example.com"),
+        token=Sealed(invited, "secret"),
+        invited_by=sender,
+        created_at=NOW,
+        expires_at=NOW - timedelta(days=1),
+    )
+
+
 async def test_members_are_told_what_others_did_about_them(desk: Desk, settings: Settings) -> None:
     ada, grace = await account(desk, "ada@example.com"), await account(desk, "grace@example.com")
     stream = await organization(desk, ada)
     async with post_office() as office, running(run_reactor(smtp(settings, office.port), wanted=MAILS)):
         await desk.over(await told(desk, another_role(grace), stream))
         await desk.over(await told(desk, MemberRemoved(user_id=grace, removed_at=NOW), stream))
-        invited = InvitationCreated(
-            invitation_id="1" * 64,
-            permission="developer",
-            org_role="junior",
-            organization_name="Acme",
-            email=Sealed(grace, "grace@example.com"),
-            token=Sealed(grace, "secret"),
-            invited_by=ada,
-            created_at=NOW,
-            expires_at=NOW - timedelta(days=1),
-        )
+        invited = invitation("1", ada, grace)
         place = invitation_stream("1" * 64)
         await desk.over(await told(desk, invited, place), "skipped")
         await desk.over(
@@ -99,17 +104,7 @@ async def test_an_erasure_also_removes_files_that_tell_others_of_the_person(
 ) -> None:
     ada, grace = await account(desk, "ada@example.com"), await account(desk, "grace@example.com")
     stream = await organization(desk, ada)
-    made = InvitationCreated(
-        invitation_id="2" * 64,
-        permission="developer",
-        org_role="junior",
-        organization_name="Acme",
-        email=Sealed(grace, "grace@example.com"),
-        token=Sealed(grace, "secret"),
-        invited_by=ada,
-        created_at=NOW,
-        expires_at=NOW - timedelta(days=1),
-    )
+    made = invitation("2", ada, grace)
     place = invitation_stream("2" * 64)
     async with running(run_reactor(settings, wanted=[*MAILS, erasure.REACTION])):
         await told(desk, made, place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from domain.organizations.state import organization_stream
 from domain.sessions.events import HookRecorded, SessionEnded
 from domain.summaries.events import SessionSummarized
 from eventstore.database import API_ROLE, connect_pool, tenant
-from eventstore.mapper import Mapper
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
@@ -29,7 +27,7 @@ from tests.projections.session_facts import ORG, PERSON, RECEIVED, Keyed, hooks_
 from tests.workers.tally import running, until
 from tests.workers.test_sessions_live import tell
 from workers.projector import run_projector
-from workers.projector.host import Workshop, workshop
+from workers.projector.host import Workshop
 from workers.reactor import found_reactions, host, run_reactor
 from workers.reactor.insights.question import TOOL
 from workers.reactor.reactions import summaries
@@ -72,20 +70,6 @@ def settings(postgres_url: str, master_key_file: Path) -> Settings:
 
 def talking_to(url: str, settings: Settings, **changes: Any) -> Settings:
     return msgspec.structs.replace(settings, anthropic_base_url=url, **changes)
-
-
-@pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[Workshop]:
-    async with workshop(settings, 2) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(shop: Workshop, postgres_url: str) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(postgres_url, Mapper(shop.ring), role="crewkit_worker", pool=shop.pool)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 def facts() -> list[Keyed]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from domain.kernel import Stream, fact_id
 from domain.organizations.events import SubjectShredded
 from domain.sessions.events import ChannelFact
-from eventstore.mapper import Mapper
 from eventstore.port import Append, NewEvent, Recorded
 from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
@@ -31,7 +29,7 @@ from tests.projections.session_facts import (
 )
 from tests.workers.tally import running, until
 from workers.projector import rebuild, run_projector
-from workers.projector.host import Workshop, workshop
+from workers.projector.host import Workshop
 
 pytestmark = pytest.mark.integration
 NAME = "claude-0447534f"
@@ -42,20 +40,6 @@ Tables = dict[str, dict[Any, Any]]
 def settings(postgres_url: str, master_key_file: Path) -> Settings:
     """A projector that reads Postgres alone."""
     return Settings(database_url=postgres_url, nats_url="nats://127.0.0.1:9", key_file=str(master_key_file))
-
-
-@pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[Workshop]:
-    async with workshop(settings, 2) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def store(shop: Workshop, postgres_url: str) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(postgres_url, Mapper(shop.ring), role="crewkit_worker", pool=shop.pool)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 async def tell(store: PostgresStore, facts: list[Keyed]) -> int:
