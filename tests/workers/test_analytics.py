@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.workers.analytics_house import Asker, contents, file_of, pages, recor
 from tests.workers.tally import running, until
 from workers.analytics import run_analytics
 from workers.analytics.answers import RUNNING_MAX
+from workers.analytics.file import AnalyticsFile, Batch
 from workers.projector import rebuild, run_projector
 from workers.projector.host import Workshop
 
@@ -207,6 +209,29 @@ async def test_rows_come_before_questions_that_take_all_the_memory(
                 await until(told)
         assert (await asker.ask("summary", after=head))["model_calls"] > 0
     assert errors <= {"memory", "busy", "deadline"}
+
+
+async def test_a_file_that_duckdb_refuses_to_go_on_with_is_opened_again(
+    settings: Settings, store: PostgresStore, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = recorded_facts()
+    write, calls = AnalyticsFile.write, itertools.count()
+
+    def fails_once(file: AnalyticsFile, batch: Batch) -> int:
+        if next(calls) == 0:
+            file.close()  # as an invalidated one, it can do nothing any more
+            raise duckdb.FatalException("Failed: database has been invalidated because of a previous fatal error")
+        return write(file, batch)
+
+    async with running(projector(settings), run_analytics(settings, subject=asker.subject)):
+        head = await tell(store, facts[:100])
+        before = (await asker.ask("summary", after=head))["model_calls"]
+        opened = file_of(settings)
+        monkeypatch.setattr(AnalyticsFile, "write", fails_once)
+        head = await tell(store, facts[100:400])
+        assert (await asker.ask("summary", after=head))["model_calls"] > before
+        assert next(calls) > 1
+        assert file_of(settings) == opened  # the same one: nothing had to be built again
 
 
 async def test_rows_do_not_wait_for_a_question_that_reads_the_file_before_a_rebuild(

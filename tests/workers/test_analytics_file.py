@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import duckdb
 import msgspec
 import pytest
 
@@ -68,6 +69,36 @@ def test_sessions_that_come_and_that_are_corrected_move_them(file: AnalyticsFile
         file.write(Batch(place, Stand(1, 1, 3), sessions={generate.ORG: [rows[0]["session_id"]]}))
     assert sums(file) != before
     assert sums(file) == made_again(file)
+
+
+class Exhausted:
+    """A connection that has no memory left for the end of a transaction, as beside questions that take all of it."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.execute_all = connection.execute
+        self.close = connection.close
+
+    def execute(self, query: str, values: Any = None) -> Any:
+        if query in {"COMMIT", "ROLLBACK"}:
+            raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data of size 2.0 KiB")
+        return self.execute_all(query, values)
+
+
+def test_a_batch_that_could_not_even_be_undone_leaves_nothing_and_is_written_the_next_time(
+    file: AnalyticsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sums(file)
+    ((place, idents),) = generate.pages(8, SESSIONS, CALLS, tmp_path, first=1_000, days=5)
+    batch = Batch(place, Stand(1, 1, 2))
+    batch.sessions[generate.ORG] = batch.llm_sessions[generate.ORG] = idents
+    monkeypatch.setattr(file, "_connection", Exhausted(file.cursor()))
+    with pytest.raises(duckdb.OutOfMemoryException):
+        file.write(batch)
+    assert sums(file) == before
+    assert file.stand == Stand(1, 1, 1)
+    assert file.write(batch) > 0
+    assert sums(file) == made_again(file) != before
+    assert file.stand == Stand(1, 1, 2)
 
 
 def test_people_who_are_erased_and_organizations_that_go_leave_them(file: AnalyticsFile, tmp_path: Path) -> None:

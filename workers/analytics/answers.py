@@ -189,9 +189,12 @@ class Answerer:
         if file is None:
             return Answer(error="starting")
         position, as_of = self.position, self.as_of
+        try:
+            cursor = Question(file.cursor())
+        except Exception as error:  # noqa: BLE001  a file that is of no use is opened again by who writes
+            return _failure(error, late=False)
         self._in_use[file] = self._in_use.get(file, 0) + 1
         loop = asyncio.get_running_loop()
-        cursor = Question(file.cursor())
         self._running.add(cursor)
         late: asyncio.TimerHandle | None = None
 
@@ -229,6 +232,13 @@ def out_of_memory(error: Exception) -> bool:
     import duckdb  # noqa: PLC0415  loaded by whoever opened the file
 
     return isinstance(error, duckdb.OutOfMemoryException)
+
+
+def unusable(error: Exception) -> bool:
+    """Whether DuckDB has declared the open file invalid: it refuses all further work until the file is opened again."""
+    import duckdb  # noqa: PLC0415  loaded by whoever opened the file
+
+    return isinstance(error, (duckdb.FatalException, duckdb.InternalException))
 
 
 def _failure(error: Exception, *, late: bool) -> Answer:

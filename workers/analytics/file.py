@@ -6,7 +6,6 @@ of a next start see it.  DuckDB replays its log after a kill, so that a file ope
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -100,7 +99,8 @@ class AnalyticsFile:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        self._connection: duckdb.DuckDBPyConnection = duckdb.connect(str(path), config=self._config)
+        self._opened: duckdb.DuckDBPyConnection = duckdb.connect(str(path), config=self._config)
+        self._connection = self._opened.cursor()  # the writer's
 
     @property
     def stand(self) -> Stand | None:
@@ -127,7 +127,7 @@ class AnalyticsFile:
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same data, for another thread."""
-        return self._connection.cursor()
+        return self._opened.cursor()
 
     def apart(self) -> duckdb.DuckDBPyConnection:
         """A connection that outlives `close`: for work that may take longer than the file is in use."""
@@ -138,6 +138,7 @@ class AnalyticsFile:
     def close(self) -> None:
         """Fold DuckDB's log into the file and give it up."""
         self._connection.close()
+        self._opened.close()
 
     def create(self) -> None:
         """Make the tables of an empty file."""
@@ -155,10 +156,10 @@ class AnalyticsFile:
         into DuckDB's log first.
         """
         run = self._connection.execute
-        if not self._filling:
-            run("BEGIN")
-        self._filling = batch.fresh and not batch.whole
+        begun, self._filling = self._filling, batch.fresh and not batch.whole
         try:
+            if not begun:
+                run("BEGIN")
             written = self._apply(batch)
             if not self._filling:
                 run(f"DELETE FROM {META}")  # noqa: S608
@@ -169,10 +170,17 @@ class AnalyticsFile:
                 run("COMMIT")
         except BaseException:
             self._filling = False
-            with contextlib.suppress(Exception):
-                run("ROLLBACK")
+            self._roll_back()
             raise
         return written
+
+    def _roll_back(self) -> None:
+        """Leave no transaction behind; where questions left no memory even to say ROLLBACK, by giving its connection up."""
+        try:
+            self._connection.execute("ROLLBACK")
+        except Exception:  # noqa: BLE001  whatever it was, nothing may be written in what is left of that transaction
+            self._connection.close()
+            self._connection = self._opened.cursor()
 
     def _apply(self, batch: Batch) -> int:
         written = 0

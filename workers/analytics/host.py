@@ -24,7 +24,7 @@ from eventstore.settings import Settings
 from projections.analytics.asking import QUEUE, SUBJECT
 from projections.sessions import PROJECTION
 from workers.analytics import file as files
-from workers.analytics.answers import Answerer, out_of_memory
+from workers.analytics.answers import Answerer, out_of_memory, unusable
 from workers.analytics.export import Exporter
 from workers.analytics.file import AnalyticsFile, Stand
 from workers.analytics.refresh import MovedError, NotReadyError, Refresher, is_current, is_empty
@@ -201,11 +201,20 @@ class Replica:
         try:
             return await refresher.step(file, stand)
         except Exception as error:
+            if unusable(error):
+                await self._close(file)
             if not out_of_memory(error):
                 raise
             log.info("analytics.quieted", error=str(error).partition("\n")[0])
         async with self._answers.quiet():
             return await refresher.step(file, stand)
+
+    async def _close(self, file: AnalyticsFile) -> None:
+        """Let go of the file in use; the next term opens it anew."""
+        self._file = self._stand = None
+        self._answers.use(None)
+        await self._answers.idle(file)
+        await self._in_thread(file.close)
 
     async def _rebuild(self, refresher: Refresher, folder: Path, report: Report) -> None:
         """Fill a new file and let questions see it; those that run go on with the old one."""
