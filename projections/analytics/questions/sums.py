@@ -63,15 +63,25 @@ def _microseconds(moment: datetime) -> int:
 def session_kpis(cursor: Cursor, org_id: UUID, scope: Scope, by: By = NOTHING) -> dict[Any, dict[str, Any]]:
     """KPIs of the sessions that began in the range, by key; people are ids as text."""
     columns = ", ".join(f"sum({part.name})::BIGINT AS {part.name}" for part in SESSION_PARTS)
-    found = _grouped(cursor, columns, begun(org_id, scope, by.column), by, "slot_at")
+    where = begun(org_id, scope, by.column)
     if by.column == "person_id":
+        found = _grouped(cursor, columns, where, by, "slot_at")
         people = {key: {PEOPLE.name: int(key is not None)} for key in found}
     else:
-        # Apart, because who worked in two parts of a range is one person in the whole: this cannot be added up.
-        where = base.sessions(org_id, scope)
-        told = Where(f"fact_session WHERE {where.sql}", where.values)
-        people = _grouped(cursor, f"{PEOPLE.sql} AS {PEOPLE.name}", told, by, "started_at")
-    return {key: _sessions_made({**row, **people[key]}) for key, row in found.items()}
+        found, people = base.beside(
+            cursor,
+            lambda cursor: _grouped(cursor, columns, where, by, "slot_at"),
+            lambda cursor: _people(cursor, org_id, scope, by),
+        )
+    # Rows may be written between the two reads: a group that people were not counted of yet has none until it is asked again.
+    return {key: _sessions_made({PEOPLE.name: 0, **row, **people.get(key, {})}) for key, row in found.items()}
+
+
+def _people(cursor: Cursor, org_id: UUID, scope: Scope, by: By) -> dict[Any, dict[str, Any]]:
+    """How many people worked: apart, because who worked in two parts of a range is one person in the whole."""
+    where = base.sessions(org_id, scope)
+    told = Where(f"fact_session WHERE {where.sql}", where.values)
+    return _grouped(cursor, f"{PEOPLE.sql} AS {PEOPLE.name}", told, by, "started_at")
 
 
 def usage_kpis(cursor: Cursor, org_id: UUID, scope: Scope, by: By = NOTHING) -> dict[Any, dict[str, Any]]:
