@@ -49,7 +49,7 @@ logs: $(STAMP) ## follow the logs of the running instance
 	@ls "$(CREWKIT_DATA_DIR)"/logs/*.log >/dev/null 2>&1 || { echo "nothing has run on $(CREWKIT_DATA_DIR) yet; start it with \`make up\`"; exit 1; }
 	@tail -n 50 -F "$(CREWKIT_DATA_DIR)"/logs/*.log
 
-test: $(STAMP) ## all tests, against real Postgres and NATS, as many files at once as there are processors
+test: $(STAMP) ## all tests, against real Postgres and NATS, a file per process, half as many again as there are processors
 	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 test-cov: $(STAMP) ## all tests with branch coverage

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import structlog
@@ -67,7 +67,7 @@ def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return dict(request.app.openapi_schema.to_schema())
 
 
-def create_app(settings: Settings | None = None) -> Litestar:
+def create_app(settings: Settings | None = None) -> Application:
     """The API.  Settings come from the environment unless given.
 
     Raises:
@@ -77,11 +77,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
     used = settings or settings_module.load()
     if used.database_url is None:
         raise ValueError("CREWKIT_DATABASE_URL: expected the URL of a Postgres database")
-    metrics = Metrics(str(os.getpid()) if used.api_workers > 1 else None)
-    log = RequestLog()
     app = Application(
         route_handlers=[*collect(api, Router), openapi_document],
-        lifespan=[lambda app: _open(app, used, metrics, log)],
+        lifespan=[_open],
         guards=[guard],
         exception_handlers=HANDLERS,
         openapi_config=_openapi(),
@@ -91,9 +89,15 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
         state=State({}),
     )
-    app.edge_metrics = metrics
-    app.request_log = log
     permissions.check(app.routes)
+    return furnish(app, used)
+
+
+def furnish(app: Application, settings: Settings) -> Application:
+    """Give it the settings of its next start, and counters and a log of its own.  Which origins may ask is settled by `create_app`."""
+    app.settings = settings
+    app.edge_metrics = Metrics(str(os.getpid()) if settings.api_workers > 1 else None)
+    app.request_log = RequestLog()
     return app
 
 
@@ -116,10 +120,12 @@ def _openapi() -> OpenAPIConfig:
 
 
 @contextlib.asynccontextmanager
-async def _open(app: Litestar, settings: Settings, metrics: Metrics, log: RequestLog) -> AsyncGenerator[None]:
+async def _open(found: Litestar) -> AsyncGenerator[None]:
     """Open what requests need, in order, and close it in reverse."""
+    app = cast("Application", found)
+    settings, metrics = app.settings, app.edge_metrics
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(log.flush)
+        stack.callback(app.request_log.flush)
         url = settings.database_url or ""
         pool = await connect_pool(url, API_ROLE, max_size=POOL_CONNECTIONS_MAX)
         stack.push_async_callback(pool.close)

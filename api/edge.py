@@ -17,6 +17,7 @@ from api.errors import error_bytes
 from api.metrics import Metrics
 from api.requests import RequestLog
 from api.upgrade import serve_socket
+from eventstore.settings import Settings
 
 _log = structlog.get_logger("api")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -27,6 +28,7 @@ _QUIET = frozenset({"/health", "/api/health", "/health/live", "/health/ready", "
 class Application(Litestar):
     """Litestar with the outermost ring around it; also answers that no route made (404, 405) pass through here."""
 
+    settings: Settings
     edge_metrics: Metrics
     request_log: RequestLog
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,13 +23,29 @@ from workers.local.nats import Nats
 from workers.local.postgres import Postgres
 from workers.projector.host import Workshop, workshop
 
-_TEMPLATE = "crewkit_template"
+if TYPE_CHECKING:
+    from api.edge import Application
+    from tests.api.house import Plan
+
+_TEMPLATE, _HOUSE = "crewkit_template", "crewkit_house"
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 * 2**30
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: half as many again as there are processors, because tests wait for servers and clocks much of the time."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture(scope="session")
 def service_folder() -> Iterator[Path]:
-    """A short-lived folder that servers running under another account may enter (pytest's own is closed to them)."""
-    folder = Path(tempfile.mkdtemp(prefix="crewkit-test-"))
+    """A short-lived folder that servers running under another account may enter (pytest's own is closed to them).
+
+    In memory where there is room: each test has a database of its own, and ext4 takes a fifth of all the time for their files.
+    """
+    roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    folder = Path(tempfile.mkdtemp(prefix="crewkit-test-", dir=_MEMORY if roomy else None))
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -56,6 +74,31 @@ def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """URL of a fresh, migrated database for one test."""
     with copy_of(postgres_server, postgres_template) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def plan(postgres_server: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """What the houses of API tests are copies of, made once: bootstrapping and the tables of read models take a second."""
+    from tests.api.house import planned  # noqa: PLC0415  the whole API, which takes a second
+
+    create(postgres_server, _HOUSE, postgres_template)
+    master = tmp_path_factory.mktemp("house") / "master.key"
+    _make_key(master)
+    made: list[Plan] = []
+
+    async def make() -> None:
+        made.append(await planned(_HOUSE, database(postgres_server, _HOUSE), master))
+
+    run_aside(make())
+    return made[0]
+
+
+@pytest.fixture(scope="session")
+def built() -> Application:
+    """The API without a start: making it takes half a second, most of it in Litestar's reading of signatures."""
+    from api.app import create_app  # noqa: PLC0415  takes a second
+
+    return create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none"))
 
 
 @pytest.fixture(scope="session")
@@ -99,8 +142,12 @@ def s3_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def master_key_file(tmp_path: Path) -> Path:
     """A key file as `crewkit up` makes it: 32 random bytes as URL-safe base64 text, mode 0600."""
     path = tmp_path / "master.key"
-    write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    _make_key(path)
     return path
+
+
+def _make_key(path: Path) -> None:
+    write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
 
 
 @pytest.fixture

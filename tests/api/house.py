@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,18 +14,20 @@ import uvicorn
 from litestar import Litestar
 
 import projections
-from commands.organizations import bootstrap_owner_id
+from commands.organizations import bootstrap, bootstrap_owner_id, issue_key
 from commands.tokens import AccessTokens, SigningKeys, Tools
 from domain.discover import collect
-from eventstore.database import WORKER_ROLE
+from eventstore.database import WORKER_ROLE, connect_pool
 from eventstore.mapper import Mapper
 from eventstore.postgres import PostgresStore
+from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
 from eventstore.settings import Settings, public_url
 from projections.base import Projection
 from projections.tables import describe_all
 from workers.projector.control import advance, register
 from workers.projector.engine import Engine, OpenedTexts
 
+_described: dict[tuple[str, int, int], Any] = {}
 EVERY_SCOPE = ("ingest", "read", "audit", "admin")
 
 
@@ -71,8 +74,10 @@ class House:
             projection = bare.bound(texts)
             standing = await register(self._worker, projection)
             async with self._worker.acquire() as connection, connection.transaction():
-                stored = await describe_all(connection, projection, standing.generation)
-                engine = Engine(projection, standing.generation, stored, texts)
+                tables = (projection.name, standing.version, standing.generation)
+                if tables not in _described:  # every house is a copy of one database, or made as that was
+                    _described[tables] = await describe_all(connection, projection, standing.generation)
+                engine = Engine(projection, standing.generation, _described[tables], texts)
                 position = standing.position
                 while page := await reader.read_all(position, 1_000, until=head):
                     await engine.fold(page, connection)
@@ -81,6 +86,47 @@ class House:
                     assert await advance(connection, projection.name, standing.generation, position, page[-1].position)
                     position = page[-1].position
         return head
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A database to copy for each test: every read model, two organizations, and their keys, which `master` opens."""
+
+    template: str
+    master: Path
+    ours: Place
+    theirs: Place
+
+
+async def planned(template: str, url: str, master: Path) -> Plan:
+    """Furnish the migrated database at `url`, which `template` names, for copying."""
+    async with opened(Settings(database_url=url, key_file=str(master))) as house:
+        ours, theirs = await _place(house.store, "default"), await _place(house.store, "other")
+        await house.project()
+    return Plan(template, master, ours, theirs)
+
+
+async def _place(store: PostgresStore, slug: str) -> Place:
+    org_id, first = await bootstrap(store, slug=slug, name=slug.title())
+    place = Place(org_id, slug)
+    assert first is not None
+    place.keys["first"] = first
+    for scope in EVERY_SCOPE:
+        place.keys[scope] = await issue_key(store, org_id, place.owner_id, scope, [scope])
+    place.keys["all"] = await issue_key(store, org_id, place.owner_id, "all", EVERY_SCOPE)
+    return place
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[House]:
+    """A house on the database of `settings`."""
+    url = settings.database_url or ""
+    worker = await connect_pool(url, WORKER_ROLE, max_size=2)
+    ring = PostgresKeyRing(worker, load_or_create_master_key(Path(settings.key_file or "")))
+    store = PostgresStore(url, Mapper(ring), role=WORKER_ROLE, pool=worker)
+    await store.start()
+    yield House(settings, store, worker, ring)
+    await store.close()
+    await worker.close()
 
 
 class Live:

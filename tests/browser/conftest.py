@@ -17,10 +17,10 @@ from selenium.webdriver.chrome.service import Service
 
 from api.app import create_app
 from eventstore.settings import Settings
-from tests.api.conftest import house, settings
+from tests.api.conftest import house, master_key_file, postgres_url, settings
 from tests.api.house import House, serving
 
-__all__ = ["house", "settings"]
+__all__ = ["house", "master_key_file", "postgres_url", "settings"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

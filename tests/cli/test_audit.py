@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.conftest import app, house, live, settings
+from tests.api.conftest import app, house, live, master_key_file, postgres_url, settings
 from tests.api.test_proof import happen, sealed
 from tests.cli.test_sessions import Desk, desk
 
-__all__ = ["app", "desk", "house", "live", "settings"]  # fixtures
+__all__ = ["app", "desk", "house", "live", "master_key_file", "postgres_url", "settings"]  # fixtures
 
 
 async def filled(desk: Desk, name: str) -> str:

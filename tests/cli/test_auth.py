@@ -23,12 +23,12 @@ from cli.client import RefusedError, UnreachableError
 from commands.tokens import Pair, revoke_family
 from domain.kernel import PLATFORM
 from eventstore.port import Meta
-from tests.api.conftest import app, house, live, settings
+from tests.api.conftest import app, house, live, master_key_file, postgres_url, settings
 from tests.api.house import House, Live
 from tests.api.signing_in import join, registered, signed_in
 from tests.cli.conftest import PROGRAM, crewkit
 
-__all__ = ["app", "house", "live", "settings"]  # fixtures
+__all__ = ["app", "house", "live", "master_key_file", "postgres_url", "settings"]  # fixtures
 
 
 @pytest.fixture

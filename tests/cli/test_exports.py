@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from cli._folder import STATE
-from tests.api.conftest import app, house, live
+from tests.api.conftest import app, house, live, master_key_file, postgres_url
 from tests.api.house import House
 from tests.api.test_exports import counter, settings, told, worker
 from tests.api.test_exports_content import tell_of_canaries
@@ -21,7 +21,20 @@ from tests.cli.conftest import paths
 from tests.cli.test_sessions import Desk, desk
 from tests.workers.exports_house import Counter, rows
 
-__all__ = ["app", "counter", "desk", "house", "http", "live", "paths", "settings", "told", "worker"]  # fixtures
+__all__ = [
+    "app",
+    "counter",
+    "desk",
+    "house",
+    "http",
+    "live",
+    "master_key_file",
+    "paths",
+    "postgres_url",
+    "settings",
+    "told",
+    "worker",
+]  # fixtures
 pytestmark = pytest.mark.integration
 
 

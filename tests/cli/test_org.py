@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from cli.capture.paths import ClientDir
-from tests.api.conftest import app, house, live, settings
+from tests.api.conftest import app, house, live, master_key_file, postgres_url, settings
 from tests.api.house import House, Live
 from tests.api.signing_in import join, signed_in
 from tests.cli.conftest import crewkit
 from tests.cli.test_auth import keep
 
-__all__ = ["app", "house", "live", "settings"]  # fixtures
+__all__ = ["app", "house", "live", "master_key_file", "postgres_url", "settings"]  # fixtures
 
 
 class Desk:

@@ -15,12 +15,12 @@ from cli.capture.paths import ClientDir
 from commands.summaries import record_summary
 from domain.kernel import Sealed
 from schemas.insights import Action, Assessment, CoachingTip, Written
-from tests.api.conftest import app, house, live, settings
+from tests.api.conftest import app, house, live, master_key_file, postgres_url, settings
 from tests.api.house import House, Live, hook
 from tests.cli.conftest import RECORDINGS, crewkit
 from tests.domain.test_summaries import written
 
-__all__ = ["app", "house", "live", "settings"]  # fixtures
+__all__ = ["app", "house", "live", "master_key_file", "postgres_url", "settings"]  # fixtures
 
 SESSION = "0447534f-4168-45f3-a089-5808b6b5dc70"
 RECORDING = RECORDINGS / "claude-0447534f"

@@ -20,7 +20,7 @@ import pytest
 from domain.exports.events import Wishes
 from eventstore.settings import Settings
 from projections.exports import outdated
-from tests.api.conftest import app, house, http, live
+from tests.api.conftest import app, house, http, live, master_key_file, postgres_url
 from tests.api.house import House
 from tests.api.test_exports import counter, settings, told, worker
 from tests.workers.analytics_house import Asker, file_of, recorded_facts, subject, tell
@@ -31,7 +31,18 @@ from workers.analytics.export.database import copy
 from workers.analytics.export.job import Job, Order, StoppedError
 from workers.analytics.file import AnalyticsFile
 
-__all__ = ["app", "counter", "house", "http", "live", "settings", "told", "worker"]  # fixtures
+__all__ = [
+    "app",
+    "counter",
+    "house",
+    "http",
+    "live",
+    "master_key_file",
+    "postgres_url",
+    "settings",
+    "told",
+    "worker",
+]  # fixtures
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

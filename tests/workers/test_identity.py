@@ -24,11 +24,11 @@ from domain.users.events import UserRegistered
 from eventstore.port import Claim, Meta, NameTakenError
 from eventstore.settings import Settings
 from projections.users.queries import user_of_email
-from tests.api.conftest import house, settings
+from tests.api.conftest import house, master_key_file, postgres_url, settings
 from tests.api.house import House
 from workers.identity import create_user, expire_devices, opened, rotate_signing_keys
 
-__all__ = ["house", "settings"]
+__all__ = ["house", "master_key_file", "postgres_url", "settings"]
 ADA = "ada@example.com"
 PASSWORD = "correct horse battery staple"
 
