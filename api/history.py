@@ -83,7 +83,10 @@ async def list_events(
     cursor: CursorText = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response[HistoryPage]:
-    """Every event as stored.  Sealed values are opened for keys of scope `audit` only, and shown as sealed otherwise."""
+    """Every event as stored.  Sealed values are opened for keys of scope `audit` only, and shown as sealed otherwise.
+
+    A short page with a `next_cursor` is not the last one: what an actor did is looked for in the whole log, some seconds per request.
+    """
     services, principal = services_of(request), principal_of(request)
     query = Query(
         stream=parse_stream(stream),

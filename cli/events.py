@@ -40,7 +40,7 @@ def events(
                 click.echo(json.dumps(event, ensure_ascii=False) if as_json else _line(event))
             left -= len(page["items"])
             cursor = page.get("next_cursor")
-            if cursor is None or not page["items"]:
+            if cursor is None:
                 return
 
 

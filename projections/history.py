@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -19,6 +20,8 @@ from schemas.history import AuditEntry, AuditPage, HistoryEvent, HistoryPage
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 AUDIT_SCAN_EVENTS = 1_000  # events read at once while looking for audit entries
+STRETCH = 200_000  # positions searched at once for what no index tells: an actor, or a type that agents report
+SEARCH_S_MAX = 5.0  # then the page is given as it is, with a cursor to go on
 AUDIT_SCANS_MAX = 10  # then the page is given as it is, with a cursor to go on
 
 # What agents report, as opposed to what somebody decided: left out of the audit view unless asked for.
@@ -163,27 +166,54 @@ async def _start(store: PostgresStore, query: Query) -> _Cursor:
     return _Cursor(as_of + 1 if query.newest_first else query.after, as_of, query.newest_first)
 
 
-async def _page(store: PostgresStore, org_id: UUID, query: Query, at: _Cursor, limit: int) -> list[Recorded]:
-    newest = query.newest_first
-    return await store.find(
-        org_id,
-        after=query.after if newest else max(at.position, query.after),
-        until_position=min(at.as_of, at.position - 1) if newest else at.as_of,
-        stream=query.stream,
-        type=query.type,
-        actor=query.actor,
-        since=query.since,
-        until=query.until,
-        decided=query.decided,
-        newest_first=newest,
-        limit=limit,
-    )
+class _Part(msgspec.Struct, frozen=True):
+    """What was found, up to where the log was searched for it, and whether that is all of it."""
+
+    found: list[Recorded]
+    reached: int
+    ended: bool
+
+
+async def _page(store: PostgresStore, org_id: UUID, query: Query, at: _Cursor, limit: int) -> _Part:
+    """The next events, up to `limit`.  What no index tells is looked for in stretches of the log, and not for longer than a
+    caller waits: then there are fewer, and more may follow.
+    """
+    low = query.after if at.newest_first else max(at.position, query.after)
+    high = min(at.as_of, at.position - 1) if at.newest_first else at.as_of
+    indexed = query.stream is not None or (query.actor is None and query.type not in REPORTED_TYPES)
+    found: list[Recorded] = []
+    until_s = time.monotonic() + SEARCH_S_MAX
+    while low < high:
+        first, last = low, high
+        if not indexed:
+            first, last = (max(low, high - STRETCH), high) if at.newest_first else (low, min(high, low + STRETCH))
+        found += await store.find(
+            org_id,
+            after=first,
+            until_position=last,
+            stream=query.stream,
+            type=query.type,
+            actor=query.actor,
+            since=query.since,
+            until=query.until,
+            decided=query.decided,
+            newest_first=at.newest_first,
+            limit=limit - len(found),
+        )
+        if len(found) == limit:
+            return _Part(found, found[-1].position, ended=False)
+        low, high = (low, first) if at.newest_first else (last, high)
+        if time.monotonic() > until_s:
+            break
+    return _Part(found, high + 1 if at.newest_first else low, ended=low >= high)
 
 
 async def events(
     store: PostgresStore, ring: KeyRing, org_id: UUID, query: Query, *, base: str, links: Links, reveal: bool
 ) -> HistoryPage:
     """One page of the organization's events.  `reveal` opens sealed values; `base` is the tenant's path, for links.
+
+    A page may be shorter than its limit, even empty, and still have a `next_cursor`: the search is bounded per request.
 
     Raises:
         CursorError: the cursor cannot be read.
@@ -193,10 +223,10 @@ async def events(
         cursor = None if ended else _encode_cursor(at)
     else:
         at = await _start(store, query)
-        found = await _page(store, org_id, query, at, query.limit + 1)
-        more = len(found) > query.limit
-        found = found[: query.limit]
-        cursor = _encode_cursor(_Cursor(found[-1].position, at.as_of, at.newest_first)) if more else None
+        part = await _page(store, org_id, query, at, query.limit + 1)
+        found = part.found[: query.limit]
+        reached = part.reached if len(part.found) == len(found) else found[-1].position
+        cursor = None if part.ended else _encode_cursor(msgspec.structs.replace(at, position=reached))
     data = await shown(ring, org_id, found, reveal=reveal)
     return HistoryPage(
         items=[_event(recorded, one, base, query.tail) for recorded, one in zip(found, data, strict=True)],
@@ -257,17 +287,16 @@ async def _search(
     at = await _start(store, query)
     kept: list[Recorded] = []
     for _ in range(AUDIT_SCANS_MAX):
-        found = await _page(store, org_id, query, at, AUDIT_SCAN_EVENTS)
-        for recorded in found:
-            at = msgspec.structs.replace(at, position=recorded.position)
+        part = await _page(store, org_id, query, at, AUDIT_SCAN_EVENTS)
+        for recorded in part.found:
             if wanted(recorded):
                 kept.append(recorded)
                 if len(kept) == query.limit:
-                    break
-        if len(found) < AUDIT_SCAN_EVENTS and (not found or at.position == found[-1].position):
-            return kept, at, True
-        if len(kept) == query.limit:
-            break
+                    at = msgspec.structs.replace(at, position=recorded.position)
+                    return kept, at, part.ended and recorded is part.found[-1]
+        at = msgspec.structs.replace(at, position=part.reached)
+        if part.ended or len(part.found) < AUDIT_SCAN_EVENTS:
+            return kept, at, part.ended
     return kept, at, False
 
 

@@ -13,6 +13,7 @@ import commands
 import domain
 import eventstore
 from commands.organizations import issue
+from projections import history
 from projections.history import PLATFORM_TYPES, RESOURCE_TYPES
 from tests.api.house import House, body, hook
 
@@ -35,6 +36,55 @@ async def test_pages_hang_together_in_both_orders(client: Any, house: House) -> 
             link = f"{house.ours.base}/events?order={order}&limit=2&cursor={page['next_cursor']}"
         stored = [recorded.position for recorded in await house.store.read_all(0, org_id=house.ours.org_id)]
         assert seen == (stored if order == "oldest" else stored[::-1])
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+@pytest.mark.parametrize(
+    "wanted", ["type=hook.recorded.v1", "actor=system:bootstrap", "actor=nobody:none", "type=hook.recorded.v1&after=9"]
+)
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+async def test_what_no_index_tells_is_searched_for_in_stretches(
+    client: Any, house: House, monkeypatch: pytest.MonkeyPatch, order: str, wanted: str, seconds: float
+) -> None:
+    """Given a search that ends within a request or does not, when every link is followed, then the list is the same."""
+    for number in range(6):
+        await prompt(client, house, f"plan {number}")
+    link = f"{house.ours.base}/events?{wanted}&order={order}&limit=3"
+    expected, _ = await followed(client, house, link)
+    monkeypatch.setattr(history, "STRETCH", 2)
+    monkeypatch.setattr(history, "SEARCH_S_MAX", seconds)
+    found, pages = await followed(client, house, link)
+    assert found == expected
+    assert bool(found) != ("nobody" in wanted)
+    assert pages > 4 if seconds == 0 else pages <= 4
+
+
+async def followed(client: Any, house: House, link: str | None) -> tuple[list[int], int]:
+    """The positions of a list whose links are followed, and how many pages it took."""
+    seen: list[int] = []
+    pages = 0
+    while link is not None:
+        page = (await client.get(link, headers=house.ours.headers("audit"))).json()
+        assert len(page["items"]) <= 3
+        seen += [item["position"] for item in page["items"]]
+        pages += 1
+        link = page["_links"].get("next")
+        assert (link is None) == (page["next_cursor"] is None)
+    assert seen == sorted(set(seen), reverse=seen[:1] > seen[-1:])
+    return seen, pages
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+async def test_the_audit_view_of_an_actor_is_searched_for_in_stretches(
+    client: Any, house: House, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    for number in range(6):
+        await prompt(client, house, f"plan {number}")
+    link = f"{house.ours.base}/audit_logs?actor=system:bootstrap&limit=3"
+    expected, _ = await followed(client, house, link)
+    monkeypatch.setattr(history, "STRETCH", 2)
+    monkeypatch.setattr(history, "SEARCH_S_MAX", seconds)
+    assert (await followed(client, house, link))[0] == expected != []
 
 
 async def test_filters_by_stream_type_actor_and_place_in_the_log(client: Any, house: House) -> None:
