@@ -31,7 +31,10 @@ _DUE = """
 SELECT org_id FROM crewkit.tenant
  WHERE deleted_at < $1 AND purged_at IS NULL ORDER BY deleted_at, org_id LIMIT $2
 """
-_PURGED = "SELECT org_id FROM crewkit.tenant WHERE purged_at IS NOT NULL ORDER BY purged_at DESC, org_id LIMIT $1"
+_PURGED = """
+(SELECT org_id FROM crewkit.tenant WHERE purged_at IS NOT NULL ORDER BY purged_at DESC, org_id LIMIT $1)
+UNION (SELECT org_id FROM crewkit.tenant WHERE purged_at IS NOT NULL ORDER BY random() LIMIT $1)
+"""
 
 
 class Visible(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +72,11 @@ async def due_for_purge(connection: Connection, deleted_before: datetime) -> lis
     return [row["org_id"] for row in await connection.fetch(_DUE, deleted_before, PURGES_MAX)]
 
 
-async def lately_purged(connection: Connection) -> list[UUID]:
-    """Organizations whose end is known, the latest first, for a role that sees all."""
+async def to_be_emptied(connection: Connection) -> list[UUID]:
+    """Organizations whose end is known: the latest, and as many drawn by lot, so that nothing is left of any for ever.
+
+    For a role that sees all.
+    """
     return [row["org_id"] for row in await connection.fetch(_PURGED, PURGES_MAX)]
 
 

@@ -94,7 +94,7 @@ async def purge_organizations(pool: Pool, store: PostgresStore, objects: Objects
         return 0
     async with pool.acquire() as connection:
         due = await tenants.due_for_purge(connection, now - KEEP_DELETED)
-        gone = await tenants.lately_purged(connection)
+        gone = await tenants.to_be_emptied(connection)
     done = 0
     for org_id in due:
         try:

@@ -25,6 +25,7 @@ from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing, load_or_create_master_key
 from eventstore.settings import Settings
+from projections import tenants
 from projections.directory import find_key
 from tests.api.house import House
 from tests.projections.test_members import operator
@@ -140,6 +141,25 @@ async def test_an_object_store_that_is_away_keeps_no_key_alive(house: House, tmp
     assert await objects.size(items) == 5
     assert await purge_organizations(house.store.pool, house.store, objects) > 0
     assert await objects.size(items) is None, "the next run finds it"
+
+
+async def test_what_is_left_of_one_that_ended_long_ago_goes_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given many that ended since, when an object of the first one turns up, then some run finds it."""
+    monkeypatch.setattr(tenants, "PURGES_MAX", 1)
+    objects = open_objects(house.settings)
+    ended = [await founded(house, slug) for slug in ("first", "second", "third")]
+    for days_ago, org_id in zip((93, 92, 91), ended, strict=True):
+        await delete(house, org_id, days_ago)
+    for _ in ended:
+        await house.project()
+        assert await purge_organizations(house.store.pool, house.store, objects) > 0
+    await house.project()
+    items = await stored_items(objects, ended[0])
+    for _ in range(200):  # each run draws one of three: a miss of all is less likely than 1 in 10^35
+        await purge_organizations(house.store.pool, house.store, objects)
+        if await objects.size(items) is None:
+            return
+    raise AssertionError("nobody looked at the first one any more")
 
 
 async def run_once(house: House) -> None:
