@@ -19,7 +19,7 @@ from commands.organizations import issue, new_key
 from projections.directory import KeyFound, find_key
 from tests.api.house import House, serving
 
-WAIT_S = 20
+WAIT_S = 60
 
 
 async def test_the_same_wish_is_granted_once_and_its_repeat_tells_no_secret(client: Any, house: House) -> None:

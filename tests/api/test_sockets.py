@@ -18,7 +18,7 @@ from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, 
 from api import sockets, streams
 from tests.api.house import House, body, hook, knock
 
-WAIT_S = 20
+WAIT_S = 60
 
 
 class Caller:

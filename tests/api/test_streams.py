@@ -19,7 +19,7 @@ from api.errors import ApiError
 from api.streams import Announcement, Hub, Subscriber
 from tests.api.house import House, body, hook, serving
 
-WAIT_S = 20
+WAIT_S = 60
 
 
 async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, int, Any]]:

@@ -28,7 +28,7 @@ from workers.projector.host import Workshop
 
 NAMES = ["claude-0447534f", "claude-840b8813", "claude-d9f5b624", "claude-ebe32a83"]
 MORE = ["bg", "compact", "fork", "orphan", "turns"]
-WAIT_S = 20.0
+WAIT_S = 60.0
 EVENTS_AT_ONCE = 20
 
 

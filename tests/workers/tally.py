@@ -28,7 +28,7 @@ from workers.blocks import Names
 ORG = UUID("11111111-1111-4111-8111-111111111111")
 PERSON = UUID("22222222-2222-4222-8222-222222222222")
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class TallyRow(msgspec.Struct, kw_only=True):
