@@ -177,15 +177,20 @@ def parts(kpis: tuple[Kpi, ...]) -> tuple[Part, ...]:
 
 def maker(kpis: tuple[Kpi, ...]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """What makes the KPIs out of their parts by name.  A table has hundreds of rows, so which parts each needs is settled here."""
+    plain: list[tuple[str, str]] = []  # counts and sums, which are most of them
     plan: list[tuple[str, Callable[..., Any], str, Callable[[Any], Any] | None]] = []
     for kpi in kpis:
         first, *others = (part.name for part in kpi.how.parts)
-        plan.append((kpi.name, kpi.how.make, first, itemgetter(first, *others) if others else None))
+        if kpi.how.make is _whole:
+            plain.append((kpi.name, first))
+        else:
+            plan.append((kpi.name, kpi.how.make, first, itemgetter(first, *others) if others else None))
 
     def made(told: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: make(told[part]) if several is None else make(*several(told)) for name, make, part, several in plan
-        }
+        found: dict[str, Any] = {name: told[part] or 0 for name, part in plain}
+        for name, make, part, several in plan:
+            found[name] = make(told[part]) if several is None else make(*several(told))
+        return found
 
     return made
 

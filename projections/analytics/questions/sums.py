@@ -38,22 +38,39 @@ NOTHING = By()
 ALL = None  # the key of what is not grouped
 
 
+class _Run(msgspec.Struct):
+    """Periods that follow each other and are equally long: start and length in microseconds, and the number of the first."""
+
+    start: int
+    length: int
+    first: int
+    count: int = 1
+
+
 def period_number(periods: Sequence[Period], moment: str) -> str:
-    """SQL for which of the periods a moment of the range lies in.  They follow each other, most of them equally long."""
-    runs: list[tuple[int, int, int]] = []  # start and length in microseconds, and the number of the first one
+    """SQL for which of the periods a moment of the range lies in.  They follow each other, most of them equally long.
+
+    One alone has its number without arithmetic: DuckDB estimates what that could be for every row there is, and the hours of a
+    day that is cut off would keep it from grouping by the fast way for few groups (8,640 rows: 11 ms instead of 6).
+    """
+    runs: list[_Run] = []
     for number, period in enumerate(periods):
         length = (period.end - period.start) // _MICROSECOND
-        if not runs or runs[-1][1] != length:
-            runs.append((_microseconds(period.start), length, number))
-    return _run(runs, f"epoch_us({moment})")
+        if runs and runs[-1].length == length:
+            runs[-1].count += 1
+        else:
+            runs.append(_Run(_microseconds(period.start), length, number))
+    return _number(runs, f"epoch_us({moment})")
 
 
-def _run(runs: Sequence[tuple[int, int, int]], at: str) -> str:
-    if len(runs) == 1:
-        ((start, length, number),) = runs
-        return f"{number} + ({at} - {start}) // {length}"
-    half = len(runs) // 2
-    return f"CASE WHEN {at} < {runs[half][0]} THEN {_run(runs[:half], at)} ELSE {_run(runs[half:], at)} END"
+def _number(runs: Sequence[_Run], at: str) -> str:
+    if len(runs) > 1:
+        half = len(runs) // 2
+        return (
+            f"CASE WHEN {at} < {runs[half].start} THEN {_number(runs[:half], at)} ELSE {_number(runs[half:], at)} END"
+        )
+    (run,) = runs
+    return str(run.first) if run.count == 1 else f"{run.first} + ({at} - {run.start}) // {run.length}"
 
 
 def _microseconds(moment: datetime) -> int:

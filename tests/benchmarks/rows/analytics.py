@@ -138,6 +138,7 @@ def export(bench: Bench) -> Result:
     reports: list[Exported] = []
     for form in FORMATS:
         folder = bench.path(f"export-{form}")
+        folder.mkdir()
         plan = ExportPlan(path=str(file), folder=str(folder), format=form)
         text = msgspec.json.encode(plan).decode()
         answer = machine.run_module("tests.benchmarks.analytics.export", text, timeout_s=RUN_MAX_S)
