@@ -10,7 +10,7 @@ import re
 import msgspec
 
 from projections.analytics.kpis import SESSION_KPIS, USAGE_KPIS, Kpi, computed
-from projections.analytics.questions.summary import EMPTY
+from projections.analytics.questions.summary import NOT_BEGUN, NOT_SPENT
 from projections.analytics.schema import HASHES, TABLES, VIEWS, Column, Table, View
 
 INFO = "crewkit_export"
@@ -76,6 +76,7 @@ def _kpi(kpi: Kpi) -> tuple[str, str]:
     return kpi.name, f"{kpi.formula} [{kpi.unit}]"
 
 
+_EMPTY = {**NOT_BEGUN, **NOT_SPENT}
 _EVERY = (*map(_kpi, SESSION_KPIS), *map(_kpi, USAGE_KPIS))
 _RANGE = "{moment} >= since_at AND {moment} < until_at"
 
@@ -84,7 +85,7 @@ def _view(name: str, comment: str, key: tuple[str, str], told: str, used: str) -
     """KPIs per value of `key`; where only sessions or only calls have a value, the others' KPIs are as of nothing."""
     column, meaning = key
     every = ", ".join(
-        name if EMPTY[name] is None else f"coalesce({name}, {EMPTY[name]}) AS {name}" for name, _ in _EVERY
+        name if _EMPTY[name] is None else f"coalesce({name}, {_EMPTY[name]}) AS {name}" for name, _ in _EVERY
     )
     sides = (
         computed(kpis, f"(SELECT *, {what} AS {column}_ FROM {table})", f"{column}_")  # noqa: S608

@@ -6,9 +6,7 @@ that began in the range; KPIs of `usage` are about the model calls made in it, a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from operator import itemgetter
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -72,7 +70,7 @@ class Kpi(msgspec.Struct, frozen=True):
 
 
 def _whole(number: int | None) -> int:
-    return int(number or 0)
+    return number or 0
 
 
 def _divided(part: int | None, whole: int | None) -> float | None:
@@ -82,7 +80,10 @@ def _divided(part: int | None, whole: int | None) -> float | None:
 def _rounded(total: int | None, count: int | None) -> int | None:
     """Half away from zero, as DuckDB rounds."""
     mean = _divided(total, count)
-    return None if mean is None else int(math.copysign(math.floor(abs(mean)) + (abs(mean) % 1 >= 0.5), mean))
+    if mean is None:
+        return None
+    whole = int(mean)  # towards zero
+    return whole + (mean - whole >= 0.5) - (mean - whole <= -0.5)
 
 
 def _count(name: str, condition: str = "") -> How:
@@ -114,13 +115,20 @@ def _micro_usd(pico: int | None) -> int:
     return micro_usd(pico or 0) or 0
 
 
+def _hit_rate(read: int | None, sent: int | None, kept_5m: int | None, kept_1h: int | None) -> float | None:
+    if read is None or sent is None or kept_5m is None or kept_1h is None:
+        return None
+    return _divided(read, read + sent + kept_5m + kept_1h)
+
+
 PEOPLE = Part("people", "count(DISTINCT person_id)")
 _COMPLETED = _count("completed_sessions", "outcome = 'completed'")
 _FAILED = _count("failed_sessions", "outcome = 'failed'")
 _FINISHED = _count("finished_sessions", "status <> 'active'")
-_PROMPT_TOKENS = Part(
-    "prompt_tokens", "sum(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens)"
+_PROMPT = tuple(
+    _total(column) for column in ("cache_read_tokens", "input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 )
+_HIT_RATE = How(f"{_PROMPT[0].sql}::DOUBLE / nullif({' + '.join(part.sql for part in _PROMPT)}, 0)", _PROMPT, _hit_rate)
 
 KPIS = (
     Kpi("total_sessions", "sessions", "sessions", "number of sessions", _count("total_sessions")),
@@ -158,7 +166,7 @@ KPIS = (
     Kpi("cache_write_5m_tokens", "tokens", "usage", "sum of tokens cached for 5 minutes", _sum("cache_write_5m_tokens")),
     Kpi("cache_write_1h_tokens", "tokens", "usage", "sum of tokens cached for an hour", _sum("cache_write_1h_tokens")),
     Kpi("reasoning_tokens", "tokens", "usage", "sum of tokens of reasoning, a part of output_tokens", _sum("reasoning_tokens")),
-    Kpi("cache_hit_rate", "share of 1", "usage", "cache_read_tokens / (input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens); null without tokens", _share(_total("cache_read_tokens"), _PROMPT_TOKENS)),
+    Kpi("cache_hit_rate", "share of 1", "usage", "cache_read_tokens / (input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens); null without tokens", _HIT_RATE),
     Kpi("uncosted_calls", "calls", "usage", "calls whose cost is not known: total_cost_usd_micros is a lower bound while this is not 0", _sum("uncosted_calls")),
     Kpi("unpriced_calls", "calls", "usage", "calls without a price of ours", _sum("unpriced_calls")),
     Kpi("reported_usd_micros", "micro-USD", "usage", "sum of the costs that agents reported per call", _money("reported_pico_usd", "sum(reported_pico_usd)")),
@@ -175,28 +183,20 @@ def parts(kpis: tuple[Kpi, ...]) -> tuple[Part, ...]:
     return tuple({part.name: part for kpi in kpis for part in kpi.how.parts}.values())
 
 
-def maker(kpis: tuple[Kpi, ...]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """What makes the KPIs out of their parts by name.  A table has hundreds of rows, so which parts each needs is settled here."""
-    plain: list[tuple[str, str]] = []  # counts and sums, which are most of them
-    plan: list[tuple[str, Callable[..., Any], str, Callable[[Any], Any] | None]] = []
-    for kpi in kpis:
-        first, *others = (part.name for part in kpi.how.parts)
-        if kpi.how.make is _whole:
-            plain.append((kpi.name, first))
-        else:
-            plan.append((kpi.name, kpi.how.make, first, itemgetter(first, *others) if others else None))
+def made(kpis: tuple[Kpi, ...], told: tuple[Part, ...], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """The KPIs of each row, which holds the parts in the order of `told`.
 
-    def made(told: Mapping[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = {name: told[part] or 0 for name, part in plain}
-        for name, make, part, several in plan:
-            found[name] = make(told[part]) if several is None else make(*several(told))
-        return found
-
-    return made
+    Tables have hundreds of rows, and a formula that is applied to a whole column costs half of what it costs row by row.
+    """
+    columns = dict(zip(told, zip(*rows, strict=True), strict=False))  # none where there is no row
+    found = [map(kpi.how.make, *(columns.get(part, ()) for part in kpi.how.parts)) for kpi in kpis]
+    names = [kpi.name for kpi in kpis]
+    return [dict(zip(names, row, strict=True)) for row in zip(*found, strict=True)]
 
 
-# Of sessions, and those of them that can be added up: what agg_begun and agg_begun_day hold.
+# Those that can be added up: what the tables hold that sum sessions and usage.
 SESSION_PARTS = tuple(part for part in parts(SESSION_KPIS) if part != PEOPLE)
+USAGE_PARTS = parts(USAGE_KPIS)
 
 # Half to even, as every rounding of money here; whole numbers all the way, so nothing is lost on large sums.
 MICRO_USD = (

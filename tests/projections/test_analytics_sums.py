@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -181,13 +182,72 @@ def test_every_period_tells_what_its_own_range_tells(
         assert spent.get(number, used if used["model_calls"] == 0 else None) == used
 
 
-def test_periods_are_numbered_over_a_change_of_clocks() -> None:
-    since, until = datetime(2025, 12, 31, 7, 15, tzinfo=UTC), datetime(2027, 2, 2, 3, 30, tzinfo=UTC)
-    for length in ("daily", "weekly", "monthly"):
-        found = periods.cut(since, until, length, periods.zone("Europe/Berlin"))
-        moments = [moment for one in found for moment in (one.start, one.end - timedelta(microseconds=1))]
-        rows = duckdb.execute(
-            f"SELECT {sums.period_number(found, 'moment')} FROM (SELECT unnest(?::TIMESTAMP[]) AS moment)",
-            [[base.utc(moment) for moment in moments]],
-        ).fetchall()
-        assert [row[0] for row in rows] == [n // 2 for n in range(2 * len(found))]
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(
+        [
+            ("UTC", datetime(2026, 2, 1, tzinfo=UTC)),
+            ("Europe/Berlin", datetime(2026, 3, 1, tzinfo=UTC)),
+            ("Europe/Berlin", datetime(2026, 10, 1, tzinfo=UTC)),
+            ("Australia/Lord_Howe", datetime(2026, 3, 20, tzinfo=UTC)),  # clocks change by half an hour
+            ("Pacific/Apia", datetime(2011, 12, 20, tzinfo=UTC)),  # the 30th was left out
+            ("Africa/Casablanca", datetime(2026, 2, 1, tzinfo=UTC)),
+        ]
+    ),
+    st.integers(0, 4 * 24 * 20),
+    st.integers(1, 4 * 24 * 40),
+    st.sampled_from(["hourly", "daily", "weekly", "monthly"]),
+)
+def test_periods_are_numbered_whatever_clocks_do(
+    place: tuple[str, datetime], start: int, length: int, period: periods.Length
+) -> None:
+    zone, first = place
+    since = first + timedelta(minutes=15 * start)
+    check_numbers(periods.cut(since, since + timedelta(minutes=15 * length), period, periods.zone(zone)))
+
+
+@pytest.mark.parametrize("length", ["daily", "weekly", "monthly"])
+def test_periods_of_years_are_numbered(length: periods.Length) -> None:
+    since, until = datetime(2024, 12, 31, 7, 15, tzinfo=UTC), datetime(2028, 2, 2, 3, 30, tzinfo=UTC)
+    check_numbers(periods.cut(since, until, length, periods.zone("Europe/Berlin")))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from([1, 2, 3, 4, 8, 9, 95, 96, 97]), min_size=1, max_size=8))
+def test_periods_of_any_lengths_are_numbered(quarters: list[int]) -> None:
+    ends = [START + timedelta(minutes=15 * sum(quarters[:n])) for n in range(len(quarters) + 1)]
+    found = [periods.Period("", start, end) for start, end in pairwise(ends)]
+    check_numbers(found)
+
+
+def check_numbers(found: list[periods.Period]) -> None:
+    """Each period's first and last moment, and those of every hour of it, have its number."""
+    moments: list[tuple[datetime, int]] = []
+    for number, one in enumerate(found):
+        inside = [
+            one.start + timedelta(hours=n) for n in range(min(60, -(-(one.end - one.start) // timedelta(hours=1))))
+        ]
+        moments += [
+            (moment, number) for moment in (*inside, one.end - timedelta(microseconds=1)) if one.start < one.end
+        ]
+    rows = duckdb.execute(
+        f"SELECT {sums.period_number(found, 'moment')} FROM (SELECT unnest(?::TIMESTAMP[]) AS moment)",
+        [[base.utc(moment) for moment, _ in moments]],
+    ).fetchall()
+    assert [row[0] for row in rows] == [number for _, number in moments]
+
+
+def test_money_beyond_a_column_of_days_is_told_exactly(file: duckdb.DuckDBPyConnection) -> None:
+    """9 million USD fit in a row in pico-USD, and no more; sums of rows are wider."""
+    org = UUID(int=3)
+    with_cost = file.cursor()
+    with_cost.execute("BEGIN")
+    for day in (1, 2):
+        with_cost.execute(
+            "INSERT INTO agg_slot BY NAME SELECT CAST(? AS UUID) AS org_id, CAST(? AS TIMESTAMP) AS slot_at,"
+            " 9000000000000000001 AS total_cost_pico_usd, 1 AS calls",
+            [org, base.utc(START + timedelta(days=day))],
+        )
+    told = sums.usage_kpis(with_cost, org, Scope(since=START, until=START + timedelta(days=3)))
+    with_cost.execute("ROLLBACK")
+    assert told[sums.ALL]["total_cost_usd_micros"] == 18_000_000_000_000

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from projections.analytics.asking import PACKED_FROM_BYTES, Answer, Ask, packed
+from projections.analytics.asking import REPLY_BYTES_MAX, Answer, Ask, packed
 from projections.analytics.questions import found_questions
 from projections.analytics.questions.base import QuestionError
 from workers.analytics.file import AnalyticsFile
@@ -141,7 +141,7 @@ class Answerer:
         self.tally.note(spent_s, failed=failed)
         if failed:
             log.warning("analytics.question_failed", question=ask.question, error=found.error, message=found.message)
-        if len(bytes(found.answer)) <= PACKED_FROM_BYTES:
+        if len(bytes(found.answer)) <= REPLY_BYTES_MAX:
             return packed(found)
         return await asyncio.get_running_loop().run_in_executor(self._threads, packed, found)
 

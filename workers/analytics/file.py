@@ -18,7 +18,7 @@ import msgspec
 from projections.analytics import facts, schema
 from projections.analytics.changes import USAGE_COLUMNS
 from projections.analytics.schema import BY_NAME, Table
-from workers.analytics.sums import MARK, MOVED, MOVED_BEGUN, MOVED_PEOPLE, REST, SUM_AGAIN, SUM_UP, USAGE
+from workers.analytics.sums import OF_SESSIONS, OF_USAGE, REST, SUM_UP, SUMS, USAGE
 
 if TYPE_CHECKING:
     import duckdb
@@ -194,16 +194,13 @@ class AnalyticsFile:
             if paths := batch.parts(name):
                 written += self._replace(BY_NAME[table], paths, fresh=batch.fresh)
         written += self._usage(batch)
-        for org_id, people in batch.erased.items():
-            for table in ("fact_session", "fact_llm_session", "fact_prompt", "agg_usage"):
-                self._connection.execute(
-                    f"UPDATE {table} SET person_id = NULL WHERE org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))",  # noqa: S608
-                    [org_id, people],
-                )
+        self._erase(batch)
         if not batch.fresh:
             self._mark(batch, first=False)
-        for statement in SUM_UP if batch.whole else () if batch.fresh else SUM_AGAIN:
-            self._connection.execute(statement)
+            self._sum_again()
+        elif batch.whole:
+            for statement in SUM_UP:
+                self._connection.execute(statement)
         self._dimensions(batch)
         return written
 
@@ -211,15 +208,34 @@ class AnalyticsFile:
         """Note whose sums have to be made again: of what the batch replaces, then of what it brings."""
         run = self._connection.execute
         if first:
-            for statement in MARK:
+            for sums in SUMS:
+                run(sums.mark)
+                for org_id, people in batch.erased.items():
+                    run(sums.note_theirs, [org_id, people])
+        for sums, ids_of in ((OF_USAGE, batch.llm_sessions), (OF_SESSIONS, batch.sessions)):
+            for org_id, ids in ids_of.items():
+                run(sums.note_these, [org_id, ids])
+
+    def _erase(self, batch: Batch) -> None:
+        for org_id, people in batch.erased.items():
+            for table in ("fact_session", "fact_llm_session", "fact_prompt", "agg_usage"):
+                self._connection.execute(
+                    f"UPDATE {table} SET person_id = NULL WHERE org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))",  # noqa: S608
+                    [org_id, people],
+                )
+
+    def _sum_again(self) -> None:
+        """Make the sums of the days that were noted."""
+        run = self._connection.execute
+        for sums in SUMS:
+            span = run(sums.span).fetchone()
+            if span is None or span[0] is None:
+                continue
+            for statement in sums.clear:
                 run(statement)
-            for org_id, people in batch.erased.items():
-                for statement in MOVED_PEOPLE:
-                    run(statement, [org_id, people])
-        for org_id, ids in batch.llm_sessions.items():
-            run(MOVED, [org_id, ids])
-        for org_id, ids in batch.sessions.items():
-            run(MOVED_BEGUN, [org_id, ids])
+            run(sums.make_some, list(span))
+            for statement in sums.put:
+                run(statement)
 
     def _clear(self, batch: Batch) -> None:
         run = self._connection.execute

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from projections.analytics.kpis import SESSION_PARTS
-from projections.analytics.schema import AGG_USAGE, DIMENSIONS, SUMMED
+from collections.abc import Sequence
+
+from projections.analytics.kpis import SESSION_PARTS, USAGE_PARTS, Part
+from projections.analytics.schema import AGG_USAGE, DIMENSIONS
 
 _DIMENSIONS = (
     "l.session_id, u.slot_at, 'call', u.agent_id, s.agent_type, u.model, l.person_id, l.agent, l.project, l.repo"
@@ -86,66 +88,56 @@ SELECT {", ".join(_rest_value(column.name) for column in AGG_USAGE.columns)}
    AND l.cost_usd_micros * 1000000 <> coalesce(t.cost, 0)
 """  # noqa: S608
 
-_SUMS_OF = ", ".join(f"sum({column.name}) AS {column.name}" for column in SUMMED)
-_SLOT = f"SELECT org_id, slot_at, kind, {_SUMS_OF} FROM agg_usage"  # noqa: S608
-_DAY = {
-    name: f"SELECT org_id, CAST(slot_at AS DATE) AS day, '{name}', CAST({name} AS VARCHAR), kind, {_SUMS_OF} FROM agg_usage"  # noqa: S608
-    for name in DIMENSIONS
-}
-_SLOT_GROUPS = "GROUP BY org_id, slot_at, kind"
-_DAY_GROUPS = {name: f"GROUP BY org_id, day, {name}, kind" for name in DIMENSIONS}
-_PARTS = ", ".join(f"{part.sql} AS {part.name}" for part in SESSION_PARTS)
-_BEGAN = "time_bucket(INTERVAL 15 MINUTES, started_at)"
-_TOLD = f"{_PARTS} FROM fact_session WHERE started_at IS NOT NULL"
-_BEGUN = f"SELECT org_id, {_BEGAN}, {_TOLD}"
-_BEGUN_GROUPS = f"GROUP BY org_id, {_BEGAN}"
-_BEGUN_DAY = {
-    name: f"SELECT org_id, CAST(started_at AS DATE), '{name}', CAST({name} AS VARCHAR), {_TOLD}" for name in DIMENSIONS
-}
-_BEGUN_DAY_GROUPS = {name: f"GROUP BY org_id, CAST(started_at AS DATE), {name}" for name in DIMENSIONS}
+_DAY, _BEGAN = "CAST({} AS DATE)", "time_bucket(INTERVAL 15 MINUTES, started_at)"
+_THESE = "row_hash IN (SELECT hash(?::UUID, unnest(?::VARCHAR[])))"
+_THEIRS = "org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))"
+
+
+class Sums:
+    """The statements that keep two tables of sums: rows of `table` per quarter of an hour, and per day and dimension.
+
+    `moment` is the column that says when a row of it is from.  Sums are made again for whole days; those in question are
+    noted before and after rows change.  One scan makes the sums of every dimension: it is what they cost.
+    """
+
+    def __init__(self, table: str, moment: str, slot: str, parts: Sequence[Part], slots: str, days: str) -> None:
+        moved, made = f"moved_{table}", f"made_{table}"
+        names = ", ".join(part.name for part in parts)
+        given = f"SELECT org_id, day FROM {moved}"  # noqa: S608
+        day = _DAY.format(moment)
+        note = f"INSERT INTO {moved} SELECT DISTINCT org_id, {day} FROM {table} WHERE {moment} IS NOT NULL AND "  # noqa: S608
+        self.mark = f"CREATE OR REPLACE TEMP TABLE {moved} (org_id UUID, day DATE)"
+        self.note_these, self.note_theirs = note + _THESE, note + _THEIRS
+        self.span = f"SELECT min(day), max(day) + 1 FROM {moved}"  # noqa: S608
+        self.clear = (
+            f"DELETE FROM {slots} WHERE (org_id, {_DAY.format('slot_at')}) IN ({given})",  # noqa: S608
+            f"DELETE FROM {days} WHERE (org_id, day) IN ({given})",  # noqa: S608
+        )
+        which = " ".join(f"WHEN GROUPING({name}) = 0 THEN '{name}'" for name in DIMENSIONS)
+        value = ", ".join(f"CAST({name} AS VARCHAR)" for name in DIMENSIONS)
+        sums = ", ".join(f"{part.sql} AS {part.name}" for part in parts)
+        sets = ", ".join(f"(org_id, day, {name})" for name in DIMENSIONS)
+        make = (
+            f"CREATE OR REPLACE TEMP TABLE {made} AS"  # noqa: S608
+            f" SELECT CASE {which} END AS dimension, coalesce({value}) AS value, org_id, slot, day, {sums}"
+            f" FROM (SELECT *, {slot} AS slot, {day} AS day FROM {table} WHERE {{0}})"
+            f" GROUP BY GROUPING SETS ((org_id, slot), {sets})"
+        )
+        # The span is said as numbers too: blocks of rows that lie outside are passed over.
+        some = f"{moment} >= ? AND {moment} < ? AND (org_id, {day}) IN ({given})"
+        self.make_all = make.format(f"{moment} IS NOT NULL")
+        self.make_some = make.format(some)
+        self.put = (
+            f"INSERT INTO {slots} SELECT org_id, slot, {names} FROM {made} WHERE dimension IS NULL",  # noqa: S608
+            f"INSERT INTO {days} SELECT org_id, day, dimension, value, {names} FROM {made} WHERE dimension IS NOT NULL",  # noqa: S608
+            f"DROP TABLE {made}",
+        )
+
+
+SUMS = (
+    Sums("agg_usage", "slot_at", "slot_at", USAGE_PARTS, "agg_slot", "agg_day"),
+    Sums("fact_session", "started_at", _BEGAN, SESSION_PARTS, "agg_begun", "agg_begun_day"),
+)
+OF_USAGE, OF_SESSIONS = SUMS
 # Everything, for a file that was filled from nothing.
-SUM_UP = (
-    f"INSERT INTO agg_slot {_SLOT} {_SLOT_GROUPS}",
-    *(f"INSERT INTO agg_day {_DAY[name]} {_DAY_GROUPS[name]}" for name in DIMENSIONS),
-    f"INSERT INTO agg_begun {_BEGUN} {_BEGUN_GROUPS}",
-    *(f"INSERT INTO agg_begun_day {_BEGUN_DAY[name]} {_BEGUN_DAY_GROUPS[name]}" for name in DIMENSIONS),
-)
-# What changes: the quarters of an hour in which the conversations of a batch had usage before, and those in which they have now;
-# and the same of those in which its sessions began.
-MARK = (
-    "CREATE OR REPLACE TEMP TABLE moved_slot (org_id UUID, slot_at TIMESTAMP)",
-    "CREATE OR REPLACE TEMP TABLE moved_begun (org_id UUID, slot_at TIMESTAMP)",
-)
-MOVED = (
-    "INSERT INTO moved_slot SELECT DISTINCT org_id, slot_at FROM agg_usage"
-    " WHERE row_hash IN (SELECT hash(?::UUID, unnest(?::VARCHAR[])))"
-)
-MOVED_BEGUN = (
-    f"INSERT INTO moved_begun SELECT DISTINCT org_id, {_BEGAN} FROM fact_session"  # noqa: S608
-    " WHERE row_hash IN (SELECT hash(?::UUID, unnest(?::VARCHAR[])))"
-)
-_THEIRS = "WHERE org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))"
-MOVED_PEOPLE = (
-    f"INSERT INTO moved_slot SELECT DISTINCT org_id, slot_at FROM agg_usage {_THEIRS}",  # noqa: S608
-    f"INSERT INTO moved_begun SELECT DISTINCT org_id, {_BEGAN} FROM fact_session {_THEIRS}",  # noqa: S608
-)
-_DAYS = "(SELECT DISTINCT org_id, CAST(slot_at AS DATE) AS day FROM moved_slot)"
-_BEGUN_SLOTS = "(SELECT org_id, slot_at FROM moved_begun)"
-_BEGUN_DAYS = "(SELECT DISTINCT org_id, CAST(slot_at AS DATE) AS day FROM moved_begun)"
-SUM_AGAIN = (
-    "DELETE FROM agg_slot WHERE (org_id, slot_at) IN (SELECT org_id, slot_at FROM moved_slot)",
-    f"INSERT INTO agg_slot {_SLOT} WHERE (org_id, slot_at) IN (SELECT org_id, slot_at FROM moved_slot) {_SLOT_GROUPS}",  # noqa: S608
-    f"DELETE FROM agg_day WHERE (org_id, day) IN {_DAYS}",  # noqa: S608
-    *(
-        f"INSERT INTO agg_day {_DAY[name]} WHERE (org_id, CAST(slot_at AS DATE)) IN {_DAYS} {_DAY_GROUPS[name]}"
-        for name in DIMENSIONS
-    ),
-    f"DELETE FROM agg_begun WHERE (org_id, slot_at) IN {_BEGUN_SLOTS}",  # noqa: S608
-    f"INSERT INTO agg_begun {_BEGUN} AND (org_id, {_BEGAN}) IN {_BEGUN_SLOTS} {_BEGUN_GROUPS}",
-    f"DELETE FROM agg_begun_day WHERE (org_id, day) IN {_BEGUN_DAYS}",  # noqa: S608
-    *(
-        f"INSERT INTO agg_begun_day {_BEGUN_DAY[name]} AND (org_id, CAST(started_at AS DATE)) IN {_BEGUN_DAYS}"
-        f" {_BEGUN_DAY_GROUPS[name]}"
-        for name in DIMENSIONS
-    ),
-)
+SUM_UP = tuple(statement for sums in SUMS for statement in (sums.make_all, *sums.put))

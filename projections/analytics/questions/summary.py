@@ -58,9 +58,8 @@ def series(cursor: Cursor, org_id: UUID, params: SeriesParams) -> dict[str, Any]
                 "label": period.label,
                 "start": period.start,
                 "end": period.end,
-                **EMPTY,
-                **begun.get(number, {}),
-                **spent.get(number, {}),
+                **begun.get(number, NOT_BEGUN),
+                **spent.get(number, NOT_SPENT),
             }
             for number, period in enumerate(found)
         ],
@@ -68,7 +67,7 @@ def series(cursor: Cursor, org_id: UUID, params: SeriesParams) -> dict[str, Any]
 
 
 # What a period shows in which nothing happened: counts and sums of nothing are 0, shares and averages are unknown.
-EMPTY: dict[str, Any] = {kpi.name: None if kpi.is_share else 0 for kpi in (*SESSION_KPIS, *USAGE_KPIS)}
+NOT_BEGUN, NOT_SPENT = ({kpi.name: None if kpi.is_share else 0 for kpi in kpis} for kpis in (SESSION_KPIS, USAGE_KPIS))
 
 
 def periods_of(params: SeriesParams) -> list[periods.Period]:
@@ -105,7 +104,8 @@ def grouped(cursor: Cursor, org_id: UUID, params: GroupParams) -> dict[str, Any]
         lambda cursor: sums.usage_kpis(cursor, org_id, params.scope, by),
     )
     found = [
-        {"key": key, **EMPTY, **begun.get(key, {}), **spent.get(key, {})} for key in dict.fromkeys((*begun, *spent))
+        {"key": key, **begun.get(key, NOT_BEGUN), **spent.get(key, NOT_SPENT)}
+        for key in dict.fromkeys((*begun, *spent))
     ]
     ordered = sorted(
         found,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projections.analytics.kpis import SESSION_PARTS
+from projections.analytics.kpis import SESSION_PARTS, USAGE_PARTS
 from projections.analytics.schema.base import Column, Table
 
 SLOT_MINUTES = 15  # every time zone of today differs from UTC by a multiple of this
@@ -304,51 +304,35 @@ AGG_USAGE = Table(
         ),
     ),
 )
-# Sums that are additive, kept apart in coarser tables so that questions about a whole organization read few rows.
-SUMMED = (
-    *(column for column in AGG_USAGE.columns if column.name in {"calls", "web_searches", "duration_ms"}),
-    *_TOKENS,
-    *(
-        column
-        for column in AGG_USAGE.columns
-        if column.name.endswith("_pico_usd") or column.name in {"unreported_calls", "unpriced_calls", "uncosted_calls"}
-    ),
-)
-_KIND = next(column for column in AGG_USAGE.columns if column.name == "kind")
-AGG_SLOT = Table(
-    "agg_slot",
-    "agg_usage summed per quarter of an hour",
-    ("org_id", "slot_at", "kind"),
-    (*_columns(_ORG, ("slot_at", "TIMESTAMP", "start of the 15 minutes, UTC")), _KIND, *SUMMED),
-)
+# Sums that KPIs are made of, kept apart in coarser tables so that questions about a whole organization read few rows.
+_USED = tuple(Column(part.name, "BIGINT", f"{part.sql} of agg_usage") for part in USAGE_PARTS)
+_BEGUN = tuple(Column(part.name, "BIGINT", f"{part.sql} of fact_session") for part in SESSION_PARTS)
+_SLOT = _columns(_ORG, ("slot_at", "TIMESTAMP", "start of the 15 minutes, UTC"))
 DIMENSIONS = ("person_id", "agent", "project")  # of agg_day and agg_begun_day
+_DAY = _columns(
+    _ORG,
+    ("day", "DATE", "day, UTC"),
+    ("dimension", "VARCHAR", "person_id, agent or project"),
+    ("value", "VARCHAR", "its value; NULL: not known"),
+)
+AGG_SLOT = Table("agg_slot", "agg_usage summed per quarter of an hour", ("org_id", "slot_at"), (*_SLOT, *_USED))
 AGG_DAY = Table(
     "agg_day",
     "agg_usage summed per day and the values of one dimension: each row of usage is in once per dimension",
-    ("org_id", "day", "dimension", "value", "kind"),
-    (
-        *_columns(
-            _ORG,
-            ("day", "DATE", "day, UTC"),
-            ("dimension", "VARCHAR", "person_id, agent or project"),
-            ("value", "VARCHAR", "its value; NULL: not known"),
-        ),
-        _KIND,
-        *SUMMED,
-    ),
+    ("org_id", "day", "dimension", "value"),
+    (*_DAY, *_USED),
 )
-_BEGUN = tuple(Column(part.name, "BIGINT", f"{part.sql} of fact_session") for part in SESSION_PARTS)
 AGG_BEGUN = Table(
     "agg_begun",
     "fact_session summed per quarter of an hour in which sessions began",
     ("org_id", "slot_at"),
-    (*_columns(_ORG, ("slot_at", "TIMESTAMP", "start of the 15 minutes, UTC")), *_BEGUN),
+    (*_SLOT, *_BEGUN),
 )
 AGG_BEGUN_DAY = Table(
     "agg_begun_day",
     "fact_session summed per day on which sessions began and the values of one dimension: each session is in once per dimension",
     ("org_id", "day", "dimension", "value"),
-    (*AGG_DAY.columns[:4], *_BEGUN),
+    (*_DAY, *_BEGUN),
 )
 DIM_ORGANIZATION = Table(
     "dim_organization",
