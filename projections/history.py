@@ -174,15 +174,14 @@ class _Part(msgspec.Struct, frozen=True):
     ended: bool
 
 
-async def _page(store: PostgresStore, org_id: UUID, query: Query, at: _Cursor, limit: int) -> _Part:
+async def _page(store: PostgresStore, org_id: UUID, query: Query, at: _Cursor, limit: int, until_s: float) -> _Part:
     """The next events, up to `limit`.  What no index tells is looked for in stretches of the log, and not for longer than a
-    caller waits: then there are fewer, and more may follow.
+    caller waits, which is until `until_s` of the monotonic clock: then there are fewer, and more may follow.
     """
     low = query.after if at.newest_first else max(at.position, query.after)
     high = min(at.as_of, at.position - 1) if at.newest_first else at.as_of
     indexed = query.stream is not None or (query.actor is None and query.type not in REPORTED_TYPES)
     found: list[Recorded] = []
-    until_s = time.monotonic() + SEARCH_S_MAX
     while low < high:
         first, last = low, high
         if not indexed:
@@ -223,7 +222,7 @@ async def events(
         cursor = None if ended else _encode_cursor(at)
     else:
         at = await _start(store, query)
-        part = await _page(store, org_id, query, at, query.limit + 1)
+        part = await _page(store, org_id, query, at, query.limit + 1, time.monotonic() + SEARCH_S_MAX)
         found = part.found[: query.limit]
         reached = part.reached if len(part.found) == len(found) else found[-1].position
         cursor = None if part.ended else _encode_cursor(msgspec.structs.replace(at, position=reached))
@@ -286,8 +285,9 @@ async def _search(
     """Up to a page of wanted events, where the search stands, and whether it has seen everything."""
     at = await _start(store, query)
     kept: list[Recorded] = []
+    until_s = time.monotonic() + SEARCH_S_MAX
     for _ in range(AUDIT_SCANS_MAX):
-        part = await _page(store, org_id, query, at, AUDIT_SCAN_EVENTS)
+        part = await _page(store, org_id, query, at, AUDIT_SCAN_EVENTS, until_s)
         for recorded in part.found:
             if wanted(recorded):
                 kept.append(recorded)
@@ -295,7 +295,7 @@ async def _search(
                     at = msgspec.structs.replace(at, position=recorded.position)
                     return kept, at, part.ended and recorded is part.found[-1]
         at = msgspec.structs.replace(at, position=part.reached)
-        if part.ended or len(part.found) < AUDIT_SCAN_EVENTS:
+        if part.ended or len(part.found) < AUDIT_SCAN_EVENTS or time.monotonic() > until_s:
             return kept, at, part.ended
     return kept, at, False
 

@@ -87,6 +87,20 @@ async def test_the_audit_view_of_an_actor_is_searched_for_in_stretches(
     assert (await followed(client, house, link))[0] == expected != []
 
 
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 1), (60.0, 3)])
+async def test_scans_of_the_audit_view_share_the_time_of_a_request(
+    client: Any, house: House, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
+) -> None:
+    link = f"{house.ours.base}/audit_logs?limit=3"
+    expected, _ = await followed(client, house, link)
+    monkeypatch.setattr(history, "AUDIT_SCAN_EVENTS", 1)
+    monkeypatch.setattr(history, "SEARCH_S_MAX", seconds)
+    found, pages = await followed(client, house, link)
+    assert found == expected
+    assert len(expected) > most
+    assert pages - 1 <= -(-len(expected) // most) <= pages
+
+
 async def test_filters_by_stream_type_actor_and_place_in_the_log(client: Any, house: House) -> None:
     base, headers = f"{house.ours.base}/events", house.ours.headers("read")
     position = await prompt(client, house)

@@ -21,7 +21,7 @@ from eventstore.postgres import PostgresStore
 from eventstore.settings import Settings
 from projections.analytics.exported import KPI_VIEWS
 from projections.analytics.questions import found_questions
-from projections.analytics.questions.base import Question, rows
+from projections.analytics.questions.base import Cursor, Question, rows
 from projections.analytics.questions.summary import SummaryParams
 from projections.directory import PROJECTION as DIRECTORY
 from projections.sessions import PROJECTION
@@ -232,6 +232,41 @@ async def test_a_file_that_duckdb_refuses_to_go_on_with_is_opened_again(
         assert (await asker.ask("summary", after=head))["model_calls"] > before
         assert next(calls) > 1
         assert file_of(settings) == opened  # the same one: nothing had to be built again
+
+
+async def test_a_question_after_which_duckdb_refuses_to_go_on_costs_the_next_one_nothing(
+    settings: Settings, store: PostgresStore, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invalid: list[AnalyticsFile] = []
+    opened: list[AnalyticsFile] = []
+    cursor = AnalyticsFile.cursor
+
+    def refuses(file: AnalyticsFile) -> duckdb.DuckDBPyConnection:
+        if file in invalid:
+            raise duckdb.FatalException("Failed: database has been invalidated because of a previous fatal error")
+        opened.append(file)
+        return cursor(file)
+
+    def breaks(_: Cursor, __: UUID, ___: SummaryParams) -> None:
+        invalid.append(opened[-1])
+        raise duckdb.InternalException("INTERNAL Error: Attempted to access index 3 within vector of size 3")
+
+    questions = found_questions()
+    questions["breaking"] = Question("breaking", SummaryParams, breaks)
+    monkeypatch.setattr("workers.analytics.answers.found_questions", lambda: questions)
+    async with running(projector(settings), run_analytics(settings, subject=asker.subject)):
+        head = await tell(store, recorded_facts()[:100])
+        before = await asker.ask("summary", after=head)
+        path = file_of(settings)
+        monkeypatch.setattr(AnalyticsFile, "cursor", refuses)
+        assert (await asker.reply("breaking")).error == "failed"
+
+        async def answered() -> bool:
+            return (await asker.reply("summary", after=head)).error is None
+
+        await until(answered)  # though nothing new is written: who asked is why the file is opened again
+        assert await asker.ask("summary", after=head) == before
+        assert file_of(settings) == path  # the same one: nothing had to be built again
 
 
 async def test_rows_do_not_wait_for_a_question_that_reads_the_file_before_a_rebuild(

@@ -88,12 +88,13 @@ class Answerer:
         self._waiting = 0
         self._file: AnalyticsFile | None = None
         self._in_use: dict[AnalyticsFile, int] = {}
+        self.invalid: AnalyticsFile | None = None  # no question can be answered from it until it is opened again
         self._running: set[Question] = set()
         self._open = asyncio.Event()  # questions may begin
         self._open.set()
         self._questions = found_questions()
         self.asked = asyncio.Event()
-        self.awaited = asyncio.Event()  # somebody waits for rows that are not in yet
+        self.awaited = asyncio.Event()  # somebody waits for rows that are not in yet, or for a file that can be read
         self.position = 0
         self.as_of: datetime | None = None
         self.tally = Tally()
@@ -191,8 +192,8 @@ class Answerer:
         position, as_of = self.position, self.as_of
         try:
             cursor = Question(file.cursor())
-        except Exception as error:  # noqa: BLE001  a file that is of no use is opened again by who writes
-            return _failure(error, late=False)
+        except Exception as error:  # noqa: BLE001  told to who asked
+            return self._failed(error, file, late=False)
         self._in_use[file] = self._in_use.get(file, 0) + 1
         loop = asyncio.get_running_loop()
         self._running.add(cursor)
@@ -212,7 +213,7 @@ class Answerer:
         except Exception as error:  # noqa: BLE001  a question that fails must not reach ingestion
             if not self._open.is_set():
                 return Answer(error="busy", message="new rows need the memory; ask again")
-            return _failure(error, late=time.monotonic() >= until_s)
+            return self._failed(error, file, late=time.monotonic() >= until_s)
         finally:
             late.cancel()
             self._running.discard(cursor)
@@ -221,6 +222,12 @@ class Answerer:
             if not self._in_use[file]:
                 del self._in_use[file]
         return Answer(position=position, as_of=as_of, answer=msgspec.Raw(encoded))
+
+    def _failed(self, error: Exception, file: AnalyticsFile, *, late: bool) -> Answer:
+        if unusable(error):
+            self.invalid = file
+            self.awaited.set()
+        return _failure(error, late=late)
 
     def close(self) -> None:
         """Let threads end."""

@@ -159,6 +159,10 @@ class Replica:
 
     async def _turn(self, pool: Pool, refresher: Refresher, folder: Path, stop: asyncio.Event, report: Report) -> None:
         """Go one step forward, or wait for news."""
+        if self._file is not None and self._answers.invalid is self._file:
+            log.warning("analytics.invalid", file=self._file.path.name)
+            await self._close(self._file)
+            await self._open(folder)
         found = await standing(pool, PROJECTION.name)
         if found is None:
             await wait_any(READY_POLL_S, stop)
