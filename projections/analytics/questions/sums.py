@@ -46,7 +46,7 @@ def period_number(periods: Sequence[Period], moment: str) -> str:
     is shorter or longer: CASE chooses among origins, and there is one division.  (With a division in each branch DuckDB takes
     5.8 ms instead of 4.1 for 75,000 rows.)
     """
-    if len(periods) == 1:
+    if len(periods) <= 1:
         return "0"
     lengths = [(period.end - period.start) // _MICROSECOND for period in periods]
     length = Counter(lengths[1:-1] or [max(lengths)]).most_common(1)[0][0]
