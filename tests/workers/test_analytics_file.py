@@ -53,7 +53,11 @@ def test_a_file_that_was_filled_has_them(file: AnalyticsFile) -> None:
     assert sums(file) == made_again(file)
 
 
-def test_sessions_that_come_and_that_are_corrected_move_them(file: AnalyticsFile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("days_at_once", [0, 31])
+def test_sessions_that_come_and_that_are_corrected_move_them(
+    file: AnalyticsFile, tmp_path: Path, days_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.analytics.sums.DAYS_AT_ONCE_MAX", days_at_once)
     before = sums(file)
     for place, idents in generate.pages(8, 20, 100, tmp_path, first=1_000, days=5):
         batch = Batch(place, Stand(1, 1, 2))

@@ -197,7 +197,8 @@ class AnalyticsFile:
         self._erase(batch)
         if not batch.fresh:
             self._mark(batch, first=False)
-            self._sum_again()
+            for sums in SUMS:
+                sums.again(self._connection.execute)
         elif batch.whole:
             for statement in SUM_UP:
                 self._connection.execute(statement)
@@ -223,19 +224,6 @@ class AnalyticsFile:
                     f"UPDATE {table} SET person_id = NULL WHERE org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))",  # noqa: S608
                     [org_id, people],
                 )
-
-    def _sum_again(self) -> None:
-        """Make the sums of the days that were noted."""
-        run = self._connection.execute
-        for sums in SUMS:
-            span = run(sums.span).fetchone()
-            if span is None or span[0] is None:
-                continue
-            for statement in sums.clear:
-                run(statement)
-            run(sums.make_some, list(span))
-            for statement in sums.put:
-                run(statement)
 
     def _clear(self, batch: Batch) -> None:
         run = self._connection.execute

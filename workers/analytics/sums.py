@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from projections.analytics.kpis import SESSION_PARTS, USAGE_PARTS, Part
 from projections.analytics.schema import AGG_USAGE, DIMENSIONS
@@ -91,13 +92,14 @@ SELECT {", ".join(_rest_value(column.name) for column in AGG_USAGE.columns)}
 _DAY, _BEGAN = "CAST({} AS DATE)", "time_bucket(INTERVAL 15 MINUTES, started_at)"
 _THESE = "row_hash IN (SELECT hash(?::UUID, unnest(?::VARCHAR[])))"
 _THEIRS = "org_id = ? AND person_id IN (SELECT unnest(?::UUID[]))"
+DAYS_AT_ONCE_MAX = 31  # of which one scan makes all sums; beside each other they take too much memory for more
 
 
 class Sums:
     """The statements that keep two tables of sums: rows of `table` per quarter of an hour, and per day and dimension.
 
     `moment` is the column that says when a row of it is from.  Sums are made again for whole days; those in question are
-    noted before and after rows change.  One scan makes the sums of every dimension: it is what they cost.
+    noted before and after rows change.
     """
 
     def __init__(self, table: str, moment: str, slot: str, parts: Sequence[Part], slots: str, days: str) -> None:
@@ -108,30 +110,54 @@ class Sums:
         note = f"INSERT INTO {moved} SELECT DISTINCT org_id, {day} FROM {table} WHERE {moment} IS NOT NULL AND "  # noqa: S608
         self.mark = f"CREATE OR REPLACE TEMP TABLE {moved} (org_id UUID, day DATE)"
         self.note_these, self.note_theirs = note + _THESE, note + _THEIRS
-        self.span = f"SELECT min(day), max(day) + 1 FROM {moved}"  # noqa: S608
+        self.span = f"SELECT count(DISTINCT day), min(day), max(day) + 1 FROM {moved}"  # noqa: S608
         self.clear = (
             f"DELETE FROM {slots} WHERE (org_id, {_DAY.format('slot_at')}) IN ({given})",  # noqa: S608
             f"DELETE FROM {days} WHERE (org_id, day) IN ({given})",  # noqa: S608
         )
+        # The span is said as numbers too: blocks of rows that lie outside are passed over.
+        every, some = f"{moment} IS NOT NULL", f"{moment} >= ? AND {moment} < ? AND (org_id, {day}) IN ({given})"
+        sums = ", ".join(f"{part.sql} AS {part.name}" for part in parts)
+        one_by_one = (
+            f"INSERT INTO {slots} SELECT org_id, {slot} AS slot, {sums} FROM {table} WHERE {{0}} GROUP BY org_id, slot",  # noqa: S608
+            *(
+                f"INSERT INTO {days} SELECT org_id, {day} AS day, '{name}', CAST({name} AS VARCHAR), {sums}"  # noqa: S608
+                f" FROM {table} WHERE {{0}} GROUP BY org_id, day, {name}"
+                for name in DIMENSIONS
+            ),
+        )
+        self.make_all = tuple(statement.format(every) for statement in one_by_one)
+        self.make_many = tuple(statement.format(some) for statement in one_by_one)
         which = " ".join(f"WHEN GROUPING({name}) = 0 THEN '{name}'" for name in DIMENSIONS)
         value = ", ".join(f"CAST({name} AS VARCHAR)" for name in DIMENSIONS)
-        sums = ", ".join(f"{part.sql} AS {part.name}" for part in parts)
         sets = ", ".join(f"(org_id, day, {name})" for name in DIMENSIONS)
-        make = (
+        # One scan for all of them: scans are what a few days cost.
+        self.make_few = (
             f"CREATE OR REPLACE TEMP TABLE {made} AS"  # noqa: S608
             f" SELECT CASE {which} END AS dimension, coalesce({value}) AS value, org_id, slot, day, {sums}"
-            f" FROM (SELECT *, {slot} AS slot, {day} AS day FROM {table} WHERE {{0}})"
+            f" FROM (SELECT *, {slot} AS slot, {day} AS day FROM {table} WHERE {some})"
             f" GROUP BY GROUPING SETS ((org_id, slot), {sets})"
         )
-        # The span is said as numbers too: blocks of rows that lie outside are passed over.
-        some = f"{moment} >= ? AND {moment} < ? AND (org_id, {day}) IN ({given})"
-        self.make_all = make.format(f"{moment} IS NOT NULL")
-        self.make_some = make.format(some)
-        self.put = (
+        self.put_few = (
             f"INSERT INTO {slots} SELECT org_id, slot, {names} FROM {made} WHERE dimension IS NULL",  # noqa: S608
             f"INSERT INTO {days} SELECT org_id, day, dimension, value, {names} FROM {made} WHERE dimension IS NOT NULL",  # noqa: S608
             f"DROP TABLE {made}",
         )
+
+    def again(self, run: Callable[..., Any]) -> None:
+        """Make the sums of the days that were noted."""
+        days, first, last = run(self.span).fetchone()
+        if not days:
+            return
+        for statement in self.clear:
+            run(statement)
+        if days > DAYS_AT_ONCE_MAX:
+            for statement in self.make_many:
+                run(statement, [first, last])
+            return
+        run(self.make_few, [first, last])
+        for statement in self.put_few:
+            run(statement)
 
 
 SUMS = (
@@ -140,4 +166,4 @@ SUMS = (
 )
 OF_USAGE, OF_SESSIONS = SUMS
 # Everything, for a file that was filled from nothing.
-SUM_UP = tuple(statement for sums in SUMS for statement in (sums.make_all, *sums.put))
+SUM_UP = tuple(statement for sums in SUMS for statement in sums.make_all)
