@@ -11,9 +11,10 @@ import msgspec
 
 from eventstore.database import Connection
 from projections.paging import Paging, page_of
+from projections.sessions.merge import clean
 from projections.sessions.queries import parts_of
 from projections.sessions.reconcile import PRICED, TELEMETRY, cost_of
-from projections.sessions.totals import COUNTED
+from projections.sessions.totals import COUNTED, whole
 
 # What a caller may sort by, to SQL.
 SORTS = {
@@ -62,9 +63,14 @@ SELECT call_key, llm_session_id, agent_id, prompt_id, request_id, message_id, mo
   FROM ({COUNTED} AND c.llm_session_id = ANY ($2::text[])) AS told WHERE counts
 """  # noqa: S608  both texts are ours
 _SUMS = (
-    "SELECT coalesce(sum(total_tokens), 0)::bigint AS tokens, sum(cost_pico_usd)::bigint AS cost,"
+    "SELECT coalesce(sum(total_tokens), 0)::bigint AS tokens, sum(cost_pico_usd) AS cost,"
     " count(*) FILTER (WHERE cost_pico_usd IS NULL) AS uncosted FROM ({calls}) AS found"
 )
+
+
+def _stored(value: str | None) -> str | None:
+    """A text as it would have been stored."""
+    return None if value is None else clean(value)
 
 
 async def calls_of(
@@ -88,11 +94,11 @@ async def calls_of(
     values: list[Any] = [org_id, ids, *chosen]
     conditions = ""
     for value, condition in (
-        (filters.model, "model = ${n}"),
+        (_stored(filters.model), "model = ${n}"),
         (filters.since, "at >= ${n}"),
         (filters.until, "at < ${n}"),
         (
-            filters.text,
+            _stored(filters.text),
             "strpos(lower(concat_ws(' ', model, call_key, request_id, message_id, query_source, skill)), lower(${n})) > 0",
         ),
     ):
@@ -103,4 +109,4 @@ async def calls_of(
     rows, total = await page_of(connection, sql, values, paging)
     sums = await connection.fetchrow(_SUMS.format(calls=sql), *values)
     assert sums is not None  # noqa: S101  an aggregate always answers one row
-    return CallsFound(rows, total, sums["tokens"], sums["cost"], sums["uncosted"])
+    return CallsFound(rows, total, sums["tokens"], whole(sums["cost"]), sums["uncosted"])

@@ -15,6 +15,7 @@ import msgspec
 from domain.organizations.events import OrganizationPurged, SubjectShredded
 from eventstore.port import Recorded
 from projections.base import Key, Table
+from projections.sessions.merge import SUM_MAX
 from projections.sessions.tables import (
     LLM_SESSION,
     MODEL_CALL,
@@ -123,6 +124,12 @@ PROMPTS = (
     + _PAIRS.format(id="prompt_id")
 )
 
+
+def _most(sum_: str) -> str:
+    """A sum of money within a quarter of an hour of one conversation, as its column holds it: 9 million dollars at most."""
+    return f"(CASE WHEN {sum_} > {SUM_MAX} THEN {SUM_MAX} ELSE {sum_} END)::bigint"  # LEAST would make NULL the most
+
+
 # Calls that count of some conversations, summed per subagent, model, skill and quarter of an hour.  A call of the main thread is cold
 # when after a pause it read less than half of what the call before it had in the cache; one that changed the model is no such.
 USAGE = f"""
@@ -147,13 +154,13 @@ SELECT org_id, llm_session_id, date_bin('15 minutes', at AT TIME ZONE 'UTC', tim
        sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint,
        sum(cache_write_5m_tokens)::bigint, sum(cache_write_1h_tokens)::bigint, sum(reasoning_tokens)::bigint,
        sum(web_searches)::bigint, coalesce(sum(duration_ms), 0)::bigint,
-       sum(reported_pico_usd)::bigint, sum(priced_pico_usd)::bigint,
-       sum(coalesce(reported_pico_usd, priced_pico_usd))::bigint,
+       {_most("sum(reported_pico_usd)")}, {_most("sum(priced_pico_usd)")},
+       {_most("sum(coalesce(reported_pico_usd, priced_pico_usd))")},
        count(*) FILTER (WHERE reported_pico_usd IS NULL),
        count(*) FILTER (WHERE priced_pico_usd IS NULL),
        count(*) FILTER (WHERE coalesce(reported_pico_usd, priced_pico_usd) IS NULL),
-       coalesce(sum(reported_pico_usd) FILTER (WHERE priced_pico_usd IS NOT NULL), 0)::bigint,
-       coalesce(sum(priced_pico_usd) FILTER (WHERE reported_pico_usd IS NOT NULL), 0)::bigint,
+       {_most("coalesce(sum(reported_pico_usd) FILTER (WHERE priced_pico_usd IS NOT NULL), 0)")},
+       {_most("coalesce(sum(priced_pico_usd) FILTER (WHERE reported_pico_usd IS NOT NULL), 0)")},
        max(price_version),
        count(*) FILTER (WHERE cold),
        coalesce(sum(cache_write_5m_tokens) FILTER (WHERE cold), 0)::bigint,

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from domain.pricing import Priced
 from domain.sessions.observations import ModelCalled, PermissionDecided, ToolCalled
-from projections.sessions.merge import bounded, ident, larger, short, smaller
+from projections.sessions.merge import bounded, credible, ident, larger, short, smaller
 from projections.sessions.tables import (
     MODEL_CALL,
     MODEL_CALL_ALIAS,
@@ -35,6 +35,7 @@ from projections.sessions.work import HOOK, TELEMETRY, Work, count_tool, tool_co
 
 Pricing: TypeAlias = Callable[[ModelCallRow], Priced]
 
+OUT_OF_RANGE = "out_of_range"  # why a call of more than ten thousand dollars has no price
 HIDDEN_SKILLS = {"custom_skill", "third-party"}  # what telemetry says in place of a name
 OWNER_TELEMETRY, OWNER_LINE, OWNER_COPY = 3, 2, 1
 STATUS_RANK = {None: 0, "requested": 1, "succeeded": 2, "failed": 3, "denied": 4}
@@ -68,8 +69,7 @@ def fold_model_call(work: Work, seen: ModelCalled, pricing: Pricing) -> None:
     if row.model is None:
         row.model = model_of(work, seen.prompt_id)
     if row.priced_pico_usd is None or before != _priced_by(row):
-        priced = pricing(row)
-        row.priced_pico_usd, row.price_version, row.unpriced_reason = priced.pico_usd, priced.version, priced.reason
+        _take_price(row, pricing(row))
     rows.put(MODEL_CALL, row)
     if seen.message_id is not None:
         _claim_message(work, seen, ident(seen.message_id), key, at)
@@ -79,6 +79,17 @@ def fold_model_call(work: Work, seen: ModelCalled, pricing: Pricing) -> None:
         work.changed = True
     if seen.copied_from is not None:
         llm.forked_from = smaller(llm.forked_from, short(seen.copied_from))
+
+
+def _take_price(row: ModelCallRow, priced: Priced) -> None:
+    """What it costs by our prices; tokens that nobody can have used have none."""
+    row.priced_pico_usd, row.price_version, row.unpriced_reason = (
+        credible(priced.pico_usd),
+        priced.version,
+        priced.reason,
+    )
+    if row.priced_pico_usd is None and priced.pico_usd is not None:
+        row.unpriced_reason = OUT_OF_RANGE
 
 
 def _priced_by(row: ModelCallRow) -> tuple[object, ...]:
@@ -119,7 +130,7 @@ def _take_usage(row: ModelCallRow, seen: ModelCalled, at: datetime, *, telemetry
     row.reasoning_tokens = max(row.reasoning_tokens, bounded(tokens.reasoning) or 0)
     row.web_searches = max(row.web_searches, bounded(seen.web_searches) or 0)
     if telemetry:
-        row.reported_pico_usd = larger(row.reported_pico_usd, bounded(seen.reported_pico_usd))
+        row.reported_pico_usd = larger(row.reported_pico_usd, credible(seen.reported_pico_usd))
     else:
         row.transcript = True
 

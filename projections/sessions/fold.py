@@ -54,7 +54,7 @@ Touch: TypeAlias = tuple[Table[Any], Key]
 Observe: TypeAlias = Callable[[ChannelFact], list[Seen]]
 Open: TypeAlias = Callable[[Recorded], dict[str, Any] | None]
 
-VERSION = 5
+VERSION = 6
 MEMO_EVENTS_MAX = 8_192  # readings kept between `touches` and `fold`; more only costs reading again
 CHANNELS: dict[type, str] = {HookRecorded: HOOK, TelemetryRecorded: TELEMETRY, TranscriptRecorded: TRANSCRIPT}
 # Surroundings and totals are no activity: lines without a time (cost-state, a subagent's meta) carry that of their import.

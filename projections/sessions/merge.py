@@ -10,7 +10,12 @@ from typing import Any
 ID_CHARS_MAX = 200  # an index entry of Postgres must stay well below 2,700 bytes
 TEXT_CHARS_MAX = 200
 PROMPT_CHARS_MAX = 8_000  # of a prompt's text kept for titles and search
-INT_MAX = 2**53  # sums of a thousand of these still fit a bigint
+INT_MAX = (
+    10**12
+)  # of one record's count: a terabyte, 30 years of milliseconds.  Sums of nine million of these fit a bigint
+PICO_MAX = 10**18  # of a total that an agent tells: a million dollars.  Sums of these need more than a bigint
+CALL_PICO_MAX = 10**16  # of one model call: ten thousand dollars.  Nine hundred of these fit a bigint
+SUM_MAX = 9 * 10**18  # what a bigint holds; sums that are kept in a row end there
 TEXTS_CACHED_MAX = 32_768  # ids and names come again and again within a session
 CLOCK_AHEAD_MAX = timedelta(minutes=5)  # a client's clock may run ahead this far before the server's is taken
 
@@ -62,11 +67,21 @@ def smaller(old: Any, new: Any) -> Any:
     return old
 
 
-def bounded(value: int | None) -> int | None:
-    """A count that fits the columns."""
-    if value is None or 0 <= value <= INT_MAX:
+def bounded(value: int | None, most: int = INT_MAX) -> int | None:
+    """A count (or with `PICO_MAX` a total cost) of one record, cut where it is absurd: nobody's sums may outgrow their columns."""
+    if value is None or 0 <= value <= most:
         return value
-    return max(0, min(value, INT_MAX))
+    return max(0, min(value, most))
+
+
+def credible(pico_usd: int | None) -> int | None:
+    """The cost of one model call; what no call can cost is not known."""
+    return pico_usd if pico_usd is not None and 0 <= pico_usd <= CALL_PICO_MAX else None
+
+
+def summed(total: int | None, more: int | None) -> int:
+    """A sum that is kept in a row.  Like every sum of what is not negative, it does not depend on the order, also where it ends."""
+    return min((total or 0) + (more or 0), SUM_MAX)
 
 
 _TOLD_AT = {

@@ -8,7 +8,7 @@ from typing import Any
 from domain.sessions import observations as seen_
 from domain.sessions.observations import Seen
 from projections.sessions import calls, turns
-from projections.sessions.merge import bounded, ident, larger, newest, short, smaller
+from projections.sessions.merge import PICO_MAX, bounded, ident, larger, newest, short, smaller, summed
 from projections.sessions.process import fold_process
 from projections.sessions.tables import TALLY, TallyRow
 from projections.sessions.work import Work
@@ -97,14 +97,15 @@ def _tool_called(work: Work, seen: seen_.ToolCalled) -> None:
 
 def _lines(work: Work, seen: seen_.LinesChanged) -> None:
     llm = work.llm
-    llm.metric_lines_added += bounded(seen.added) or 0
-    llm.metric_lines_removed += bounded(seen.removed) or 0
+    llm.metric_lines_added = summed(llm.metric_lines_added, bounded(seen.added))
+    llm.metric_lines_removed = summed(llm.metric_lines_removed, bounded(seen.removed))
     llm.metric_lines_told = True
 
 
 def _counted(work: Work, seen: seen_.Counted) -> None:
     if seen.what == METRIC_COST:
-        work.llm.metric_cost_pico_usd = (work.llm.metric_cost_pico_usd or 0) + (bounded(seen.amount) or 0)
+        cost = bounded(seen.amount, PICO_MAX)
+        work.llm.metric_cost_pico_usd = summed(work.llm.metric_cost_pico_usd, cost)
     else:
         _tally(work, seen)
 
@@ -112,7 +113,7 @@ def _counted(work: Work, seen: seen_.Counted) -> None:
 def _totals(work: Work, seen: seen_.TotalsStated) -> None:
     """The newest statement counts; it is cumulative, so of two at one time the larger is the newer."""
     llm, at = work.llm, work.at(seen.at)
-    cost = bounded(seen.cost_pico_usd) or 0
+    cost = bounded(seen.cost_pico_usd, PICO_MAX) or 0
     if llm.stated_at is not None and (at, cost) < (llm.stated_at, llm.stated_cost_pico_usd or 0):
         return
     llm.stated_at, llm.stated_cost_pico_usd = at, cost
@@ -127,7 +128,7 @@ def _tally(work: Work, seen: Any) -> None:
     name, phase, amount = counted
     key = (work.org, work.lid, name, phase or work.channel)
     row = work.rows.get(TALLY, key) or TallyRow(*key)
-    row.n += amount
+    row.n = summed(row.n, amount)
     work.rows.put(TALLY, row)
 
 

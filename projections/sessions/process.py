@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from domain.sessions.observations import ProcessMeasured
 from projections.base import Key
-from projections.sessions.merge import bounded
+from projections.sessions.merge import bounded, summed
 from projections.sessions.tables import TALLY, TallyRow
 from projections.sessions.work import HOOK, Work
 from schemas.sessions import ProcessUse
@@ -31,7 +31,7 @@ def fold_process(work: Work, seen: ProcessMeasured) -> None:
         for what in (COUNT, SUM, PEAK):
             key = (work.org, work.lid, f"{name}_{what}", HOOK)
             row = work.rows.get(TALLY, key) or TallyRow(*key)
-            row.n = max(row.n, value) if what == PEAK else row.n + (1 if what == COUNT else value)
+            row.n = max(row.n, value) if what == PEAK else summed(row.n, 1 if what == COUNT else value)
             work.rows.put(TALLY, row)
 
 

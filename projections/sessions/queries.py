@@ -19,7 +19,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from projections.sessions.assemble import Parts, detail, live, summary, tree, tree_of
 from projections.sessions.tables import LlmSessionRow, SessionRow, SubagentRow
-from projections.sessions.totals import COUNTED, SWITCHES, TOTALS, CallTotals, micros, several_models
+from projections.sessions.totals import COUNTED, SWITCHES, TOTALS, micros, several_models, sums_of, whole
 from schemas.sessions import (
     OrganizationLive,
     SessionDetail,
@@ -239,7 +239,7 @@ async def organization_live(connection: Connection, org_id: UUID) -> Organizatio
         "SELECT count(*) AS calls, sum(input_tokens)::bigint AS input, sum(output_tokens)::bigint AS output,"  # noqa: S608
         " sum(cache_read_tokens)::bigint AS cache_read, sum(cache_write_5m_tokens)::bigint AS minutes,"
         " sum(cache_write_1h_tokens)::bigint AS hour, sum(reasoning_tokens)::bigint AS reasoning,"
-        " sum(coalesce(reported_pico_usd, priced_pico_usd))::bigint AS cost,"
+        " sum(coalesce(reported_pico_usd, priced_pico_usd)) AS cost,"
         " count(*) FILTER (WHERE reported_pico_usd IS NULL AND priced_pico_usd IS NULL) AS unpriced"
         f" FROM ({COUNTED} AND c.at >= date_trunc('day', now(), 'UTC')) AS told WHERE counts",
         org_id,
@@ -252,7 +252,7 @@ async def organization_live(connection: Connection, org_id: UUID) -> Organizatio
         today_sessions=now["today"] if now else 0,
         today_model_calls=told.get("calls") or 0,
         today_tokens=TokenTotals(*(told.get(name) or 0 for name in names)),
-        today_cost_usd_micros=micros(told.get("cost")),
+        today_cost_usd_micros=micros(whole(told.get("cost"))),
         today_unpriced_calls=told.get("unpriced") or 0,
     )
 
@@ -297,7 +297,7 @@ async def parts_of(connection: Connection, org_id: UUID, session_ids: Sequence[s
     if not parts.ids:
         return parts
     for record in await connection.fetch(TOTALS, org_id, parts.ids):
-        parts.totals.setdefault(record["llm_session_id"], []).append(CallTotals(*record))
+        parts.totals.setdefault(record["llm_session_id"], []).append(sums_of(record))
     if switching := [ident for ident, sums in parts.totals.items() if several_models(sums)]:
         for record in await connection.fetch(SWITCHES, org_id, switching):
             parts.switches[record["llm_session_id"]] = record["n"]

@@ -7,7 +7,9 @@ conversation where something else tells of model calls.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import asyncpg
 import msgspec
 
 from projections.base import Rows
@@ -45,6 +47,18 @@ class CallTotals(msgspec.Struct):
     price_version: str | None = None
 
 
+def sums_of(record: asyncpg.Record) -> CallTotals:
+    """One row that `TOTALS` answers.  Sums of money are of the database's wide type: whole numbers again, whatever their size."""
+    sums = CallTotals(*record.values())
+    sums.reported, sums.priced = whole(sums.reported), whole(sums.priced)
+    return sums
+
+
+def whole(number: Any) -> int | None:
+    """A sum without decimals as the database tells it."""
+    return None if number is None else int(number)
+
+
 COUNTED = """
 SELECT c.*,
        (c.telemetry OR c.message_id IS NULL OR NOT EXISTS (
@@ -66,8 +80,8 @@ SELECT llm_session_id, agent_id, model,
        sum(cache_write_5m_tokens)::bigint AS cache_write_5m,
        sum(cache_write_1h_tokens)::bigint AS cache_write_1h,
        sum(reasoning_tokens)::bigint AS reasoning,
-       sum(reported_pico_usd)::bigint AS reported,
-       sum(priced_pico_usd)::bigint AS priced,
+       sum(reported_pico_usd) AS reported,
+       sum(priced_pico_usd) AS priced,
        count(*) FILTER (WHERE reported_pico_usd IS NULL) AS unreported,
        count(*) FILTER (WHERE priced_pico_usd IS NULL) AS unpriced,
        count(*) FILTER (WHERE NOT transcript) AS telemetry_only,

@@ -27,6 +27,7 @@ from domain.sessions.observations import Seen, Tokens
 from projections.base import Rows
 from projections.sessions.assemble import Parts, happenings, subagent
 from projections.sessions.fold import build
+from projections.sessions.merge import INT_MAX
 from projections.sessions.process import use_of
 from projections.sessions.reconcile import cost_of, lines_of
 from projections.sessions.tables import (
@@ -536,7 +537,7 @@ def test_hostile_ids_and_numbers_stay_storable() -> None:
         assert "\x00" not in (row.name or "")
         (row.name or "").encode()
     (call,) = rows.all(MODEL_CALL)
-    assert call.output_tokens == 2**53
+    assert call.output_tokens == INT_MAX
     assert "\x00" not in call.call_key
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from domain.kernel import Stream
-from domain.organizations.events import OrganizationPurged, SubjectShredded
+from domain.organizations.events import OrganizationCreated, OrganizationPurged, SubjectShredded
 from domain.pricing import ModelPrice, PriceBook, PriceTable, Rates
 from eventstore.port import Append, NewEvent
 from eventstore.postgres import PostgresStore
@@ -377,19 +377,20 @@ async def test_of_a_purged_organization_no_row_is_left_live_or_rebuilt(
     facts = recorded_facts()
     async with running(projector(settings)):
         async with running(run_analytics(settings, subject=asker.subject)):
+            stream = Stream("Organization", str(other))
+            made = OrganizationCreated(
+                organization_id=other, slug="gone", name="Gone", owner_id=PERSON, created_at=RECEIVED
+            )
+            await store.append(Append(org_id=other, stream=stream, events=[NewEvent(made)], expected=0))
             await tell(store, facts, other)
             head = await tell(store, facts)
             await asker.ask("summary", after=head)
-            purged = Append(
-                org_id=other,
-                stream=Stream("Organization", str(other)),
-                events=[NewEvent(OrganizationPurged(purged_at=RECEIVED))],
-                expected=0,
-            )
-            head = (await store.append(purged)).position
+            purged = NewEvent(OrganizationPurged(purged_at=RECEIVED))
+            head = (await store.append(Append(org_id=other, stream=stream, events=[purged], expected=1))).position
             told = await asker.ask("summary", after=head)
         assert told["total_sessions"] > 0
         assert str(other) not in repr(live := contents(file_of(settings)))
+        assert "'gone'" not in repr(live)
         file_of(settings).unlink()
         async with running(run_analytics(settings, subject=asker.subject)):  # before the scheduler removed its rows
             assert await asker.ask("summary", after=head) == told

@@ -45,8 +45,9 @@ _ORGANIZATIONS = (
     "SELECT DISTINCT s.org_id FROM crewkit.session s WHERE NOT EXISTS (SELECT FROM crewkit.event e"
     " WHERE e.org_id = s.org_id AND e.type = $1 AND e.position <= $2) ORDER BY s.org_id"
 )
-_DIRECTORY = "SELECT org_id, slug, name FROM crewkit.organization"
-OTHERS = ("contracts", "coaching")  # the other read models that rows are made of
+# The directory keeps a row of purged organizations too, so that their slug is not given to another.
+_DIRECTORY = "SELECT org_id, slug, name FROM crewkit.organization WHERE deleted_at IS NULL"
+OTHERS = ("contracts", "coaching", "directory")  # the other read models that rows are made of
 _OTHERS = (
     "SELECT min(c.position) FROM crewkit.checkpoint c JOIN crewkit.projection p"
     " ON p.name = c.projection AND p.active_generation = c.generation WHERE p.name = ANY ($1::text[])"

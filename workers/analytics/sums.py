@@ -7,6 +7,7 @@ from typing import Any
 
 from projections.analytics.kpis import SESSION_PARTS, USAGE_PARTS, Part
 from projections.analytics.schema import AGG_USAGE, DIMENSIONS
+from projections.sessions.merge import SUM_MAX
 
 _DIMENSIONS = (
     "l.session_id, u.slot_at, 'call', u.agent_id, s.agent_type, u.model, l.person_id, l.agent, l.project, l.repo"
@@ -65,10 +66,11 @@ _OF_CONVERSATION = {
     "branch",
     "row_hash",
 }
+_REST = "l.cost_usd_micros::HUGEINT * 1000000 - coalesce(t.cost, 0)"
 _REST_VALUES = {
     "slot_at": "time_bucket(INTERVAL 15 MINUTES, l.last_activity_at)",
     "kind": "'rest'",
-    "cost_pico_usd": "l.cost_usd_micros * 1000000 - coalesce(t.cost, 0)",
+    "cost_pico_usd": f"greatest(least({_REST}, {SUM_MAX}), -{SUM_MAX})",
 }
 
 
@@ -86,7 +88,7 @@ told AS (SELECT row_hash, sum(cost_pico_usd) AS cost FROM agg_usage SEMI JOIN wa
 SELECT {", ".join(_rest_value(column.name) for column in AGG_USAGE.columns)}
   FROM fact_llm_session l SEMI JOIN wanted USING (row_hash) LEFT JOIN told t USING (row_hash)
  WHERE l.cost_usd_micros IS NOT NULL AND l.last_activity_at IS NOT NULL
-   AND l.cost_usd_micros * 1000000 <> coalesce(t.cost, 0)
+   AND {_REST} <> 0
 """  # noqa: S608
 
 _DAY, _BEGAN = "CAST({} AS DATE)", "time_bucket(INTERVAL 15 MINUTES, started_at)"

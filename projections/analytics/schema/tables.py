@@ -305,7 +305,10 @@ AGG_USAGE = Table(
     ),
 )
 # Sums that KPIs are made of, kept apart in coarser tables so that questions about a whole organization read few rows.
-_USED = tuple(Column(part.name, "BIGINT", f"{part.sql} of agg_usage") for part in USAGE_PARTS)
+_USED = tuple(
+    Column(part.name, "HUGEINT" if part.name.endswith("_pico_usd") else "BIGINT", f"{part.sql} of agg_usage")
+    for part in USAGE_PARTS
+)
 _BEGUN = tuple(Column(part.name, "BIGINT", f"{part.sql} of fact_session") for part in SESSION_PARTS)
 _SLOT = _columns(_ORG, ("slot_at", "TIMESTAMP", "start of the 15 minutes, UTC"))
 DIMENSIONS = ("person_id", "agent", "project")  # of agg_day and agg_begun_day
