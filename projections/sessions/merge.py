@@ -10,9 +10,8 @@ from typing import Any
 ID_CHARS_MAX = 200  # an index entry of Postgres must stay well below 2,700 bytes
 TEXT_CHARS_MAX = 200
 PROMPT_CHARS_MAX = 8_000  # of a prompt's text kept for titles and search
-INT_MAX = (
-    10**12
-)  # of one record's count: a terabyte, 30 years of milliseconds.  Sums of nine million of these fit a bigint
+INT_MAX = 10**10  # of one record's count: four months of milliseconds.  900 million of these fit a bigint
+BYTES_MAX = 10**13  # of memory
 PICO_MAX = 10**18  # of a total that an agent tells: a million dollars.  Sums of these need more than a bigint
 CALL_PICO_MAX = 10**16  # of one model call: ten thousand dollars.  Nine hundred of these fit a bigint
 SUM_MAX = 9 * 10**18  # what a bigint holds; sums that are kept in a row end there
@@ -68,7 +67,7 @@ def smaller(old: Any, new: Any) -> Any:
 
 
 def bounded(value: int | None, most: int = INT_MAX) -> int | None:
-    """A count (or with `PICO_MAX` a total cost) of one record, cut where it is absurd: nobody's sums may outgrow their columns."""
+    """A count (or with another bound a total cost, or bytes) of one record, cut where it is absurd: nobody's sums may outgrow their columns."""
     if value is None or 0 <= value <= most:
         return value
     return max(0, min(value, most))

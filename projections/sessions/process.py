@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from domain.sessions.observations import ProcessMeasured
 from projections.base import Key
-from projections.sessions.merge import bounded, summed
+from projections.sessions.merge import BYTES_MAX, bounded, summed
 from projections.sessions.tables import TALLY, TallyRow
 from projections.sessions.work import HOOK, Work
 from schemas.sessions import ProcessUse
@@ -26,7 +26,7 @@ def touched(org_lid: tuple[object, str], seen: ProcessMeasured) -> list[Key]:
 def fold_process(work: Work, seen: ProcessMeasured) -> None:
     """Add one measurement."""
     for name, told in ((CPU, seen.cpu_millicores), (MEMORY, seen.memory_bytes)):
-        if (value := bounded(told)) is None:
+        if (value := bounded(told, BYTES_MAX)) is None:
             continue
         for what in (COUNT, SUM, PEAK):
             key = (work.org, work.lid, f"{name}_{what}", HOOK)

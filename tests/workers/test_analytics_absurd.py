@@ -66,7 +66,7 @@ def calls(session: str, count: int, kind: str = "claude_code.api_request", **att
 
 ABSURD = {
     "tokens without a price that fits": calls("epoch", 3, output_tokens=1_783_598_400_000),
-    "tokens at the edge of what fits": calls("edge", 30, output_tokens=39_000_000_000),
+    "tokens at the edge of what fits": calls("edge", 400, output_tokens=399_000_000),
     "tokens beyond any": calls("most", 30, output_tokens=2**53, cache_read_tokens=2**53, duration_ms=2**53),
     "a costly conversation": calls("costly", 800, cost_usd=MOST_USD),
     "costly conversations": [fact for n in range(3) for fact in calls(f"costly-{n}", 400, cost_usd=MOST_USD)],
