@@ -26,7 +26,9 @@ _WISHES = ("format", "partition", "tables", "since")
 
 @click.group("export", invoke_without_command=True)
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="[default: duckdb]")
-@click.option("--since", help="Rows from this day or moment on (2026-11-01, UTC); `last`: the same as --append.")
+@click.option(
+    "--since", help="Rows from this day or quarter of an hour on (2026-11-01, UTC); `last`: the same as --append."
+)
 @click.option("--tables", help="Names of tables, separated by commas.  [default: all]")
 @click.option(
     "--partition",

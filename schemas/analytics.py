@@ -149,7 +149,7 @@ class Grouped(Asked, frozen=True, kw_only=True):
 
 
 class ModelCost(Usage, frozen=True, kw_only=True):
-    """One model."""
+    """One model; null: calls that name none, and cost that no known call accounts for (`rest_usd_micros`)."""
 
     model: str | None
 
@@ -199,14 +199,16 @@ class CacheEconomics(msgspec.Struct, frozen=True, kw_only=True):
 
     `cold`: calls of the main thread that came after a pause of more than 5 minutes and read less than half of what had been
     cached; `switch`: calls that changed the model.  Their cost is what they wrote to the cache instead of reading it.
+
+    Money is null where there were tokens and none of them has a price, a lower bound where only some have one.
     """
 
     hit_rate: float | None
-    saved_usd_micros: int
+    saved_usd_micros: int | None
     cold_calls: int
-    cold_usd_micros: int
+    cold_usd_micros: int | None
     switch_calls: int
-    switch_usd_micros: int
+    switch_usd_micros: int | None
 
 
 class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,10 +220,15 @@ class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Breakdown(Asked, frozen=True, kw_only=True):
-    """The cost of a range.  Each table has at most 100 rows, the most expensive first."""
+    """The cost of a range.  Each table has at most 100 rows, the most expensive first.
+
+    `contract_cost_without_model_usd_micros` is the part of `contract_cost_usd_micros` that names no model: only discounts for
+    every model (`*`) reach it, so it is an upper bound where other discounts are agreed.
+    """
 
     total: Usage
     contract_cost_usd_micros: int
+    contract_cost_without_model_usd_micros: int
     discount_usd_micros: int
     by_model: list[ModelCost]
     by_agent: list[AgentCost]
@@ -291,7 +298,10 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Histogram(Asked, frozen=True, kw_only=True):
-    """Sessions by what they cost; percentiles are costs of actual sessions."""
+    """Sessions by what they cost; percentiles are costs of actual sessions.
+
+    `without_cost`: with model calls and no known cost.  Sessions without model calls that cost nothing known are not told of.
+    """
 
     buckets: list[Bucket]
     without_cost: int

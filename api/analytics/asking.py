@@ -17,7 +17,9 @@ from api.fresh import after_of
 from api.named import person_named
 from api.services import services_of
 from projections.analytics.asking import Ask, unpacked
+from projections.analytics.exported import slot_of
 from projections.analytics.questions.base import Scope
+from projections.analytics.schema.tables import SLOT_MINUTES
 from schemas.analytics import Asked
 
 RANGE_DAYS_DEFAULT = 30
@@ -31,9 +33,15 @@ Tenant = FromPath[str | None]
 AskedT = TypeVar("AskedT", bound=Asked)
 Text = Annotated[str | None, QueryParameter(max_length=TEXT_MAX)]
 Since = Annotated[
-    datetime | None, QueryParameter(description="from this moment on; 30 days before `until` if not given")
+    datetime | None,
+    QueryParameter(
+        description="from this moment on, cut down to a quarter of an hour; 30 days before `until` if not given"
+    ),
 ]
-Until = Annotated[datetime | None, QueryParameter(description="before this moment; now if not given")]
+Until = Annotated[
+    datetime | None,
+    QueryParameter(description="before this moment, rounded up to a quarter of an hour; now if not given"),
+]
 
 _encode = msgspec.json.Encoder().encode
 # Error of a worker to status, and what people are told where the worker says nothing.
@@ -60,10 +68,10 @@ def out_of_calendar(field: str) -> ApiError:
     return ApiError(400, f"{field}: expected {expected}", details={"field": field, "expected": expected})
 
 
-def _quarter(moment: datetime, *, up: bool) -> datetime:
-    """The quarter of an hour it is in, or the next one: usage is summed by quarters, and sessions must match it."""
-    whole = moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0)
-    return whole + timedelta(minutes=15) if up and whole != moment else whole
+def _slot_after(moment: datetime) -> datetime:
+    """The end of the quarter of an hour it is in: usage is summed by quarters, and sessions must match it."""
+    whole = slot_of(moment)
+    return whole if whole == moment else whole + timedelta(minutes=SLOT_MINUTES)
 
 
 async def filters_of(
@@ -83,19 +91,20 @@ async def filters_of(
 
 
 async def scope_of(filters: NamedDependency[Scope], since: Since = None, until: Until = None) -> Scope:
-    """The same in a range.
+    """The same in a range, widened to whole quarters of an hour.
 
     Raises:
         ApiError: 400, an end is outside of `YEAR_MIN` to `YEAR_MAX`, the range is empty or longer than `RANGE_DAYS_MAX` days.
     """
-    end = _quarter(_utc(until, "until") if until is not None else datetime.now(UTC), up=True)
-    start = _quarter(_utc(since, "since"), up=False) if since is not None else end - timedelta(days=RANGE_DAYS_DEFAULT)
+    end = _utc(until, "until") if until is not None else datetime.now(UTC)
+    start = _utc(since, "since") if since is not None else _slot_after(end) - timedelta(days=RANGE_DAYS_DEFAULT)
     if start >= end:
-        raise ApiError(400, "since: expected a moment before until", details={"field": "since"})
+        expected = "a moment before until"
+        raise ApiError(400, f"since: expected {expected}", details={"field": "since", "expected": expected})
     if end - start > timedelta(days=RANGE_DAYS_MAX):
         message = f"since: expected at most {RANGE_DAYS_MAX} days before until"
         raise ApiError(400, message, details={"field": "since", "expected": f"at most {RANGE_DAYS_MAX} days"})
-    return msgspec.structs.replace(filters, since=start, until=end)
+    return msgspec.structs.replace(filters, since=slot_of(start), until=_slot_after(end))
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ DISCOUNTS_MAX = 200  # of one organization
 PATTERN_CHARS_MAX = 100
 _PATTERN = re.compile(r"[a-z0-9*._@:-]+(/[a-z0-9*._@:\[\]-]+)*")
 _PATTERNS_CACHED_MAX = 1_000
+_EVERY_MODEL = {"*", "*/*"}
 # Beginnings of the names of models, and who makes those.
 _VENDORS = (
     ("claude", "anthropic"),
@@ -138,19 +139,21 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in wanted.split("*")))
 
 
+def _fits(pattern: str, model: str | None) -> bool:
+    if model is None:
+        return pattern in _EVERY_MODEL
+    return _compiled(pattern).fullmatch(f"{vendor_of(model)}/{model.lower()}") is not None
+
+
 def basis_points_of(discounts: Iterable[Discount], model: str | None, day: date) -> int:
     """What is off the cost of a call of a model on a day (UTC): of the discounts that hold, the one with the longest pattern.
 
-    Of patterns of equal length the larger discount.  A pattern without a slash is for models of any vendor.
+    Of patterns of equal length the larger discount.  A pattern without a slash is for models of any vendor.  For what names no
+    model only the patterns for every model hold: nobody knows which vendor it is of.
     """
-    if model is None:
-        return 0
-    name = f"{vendor_of(model)}/{model.lower()}"
     holding: Sequence[tuple[int, int]] = [
         (len(one.pattern), one.basis_points)
         for one in discounts
-        if one.valid_from <= day
-        and (one.valid_until is None or day < one.valid_until)
-        and _compiled(one.pattern).fullmatch(name)
+        if one.valid_from <= day and (one.valid_until is None or day < one.valid_until) and _fits(one.pattern, model)
     ]
     return max(holding)[1] if holding else 0

@@ -6,12 +6,14 @@ The views are made of the KPIs of `projections.analytics.kpis`, so that an expor
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 import msgspec
 
 from projections.analytics.kpis import SESSION_KPIS, USAGE_KPIS, Kpi, computed
 from projections.analytics.questions.summary import NOT_BEGUN, NOT_SPENT
 from projections.analytics.schema import HASHES, TABLES, VIEWS, Column, Table, View
+from projections.analytics.schema.tables import SLOT_MINUTES
 
 INFO = "crewkit_export"
 INFO_COLUMNS = (
@@ -36,6 +38,14 @@ MOMENTS = {
 SINCE = {"fact_llm_session": "last_activity_at"}
 # Whose rows those are that name no organization.  A table that has neither is in no export.
 OWNED = {"dim_model": "SELECT model FROM agg_usage WHERE org_id = ? AND model IS NOT NULL"}
+
+
+def slot_of(moment: datetime) -> datetime:
+    """The start of the quarter of an hour a moment is in.
+
+    Usage is summed by these: a range from within one would hold calls whose sums it lacks.
+    """
+    return moment.replace(minute=moment.minute // SLOT_MINUTES * SLOT_MINUTES, second=0, microsecond=0)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -78,7 +88,11 @@ def _kpi(kpi: Kpi) -> tuple[str, str]:
 
 _EMPTY = {**NOT_BEGUN, **NOT_SPENT}
 _EVERY = (*map(_kpi, SESSION_KPIS), *map(_kpi, USAGE_KPIS))
-_RANGE = "{moment} >= since_at AND {moment} < until_at"
+# As the API widens a range: usage is summed by quarters of an hour, and sessions must match it.
+_SLOT = f"INTERVAL '{SLOT_MINUTES} minutes'"
+_FROM = f"time_bucket({_SLOT}, CAST(since_at AS TIMESTAMP))"
+_BEFORE = f"time_bucket({_SLOT}, CAST(until_at AS TIMESTAMP) + {_SLOT} - INTERVAL '1 microsecond')"
+_RANGE = f"{{moment}} >= {_FROM} AND {{moment}} < {_BEFORE}"
 
 
 def _view(name: str, comment: str, key: tuple[str, str], told: str, used: str) -> View:

@@ -103,6 +103,23 @@ async def test_a_database_tells_the_kpis_of_the_api_and_explains_itself(counter:
     ]
 
 
+async def test_rows_since_a_moment_are_those_since_its_quarter_of_an_hour(counter: Counter, tmp_path: Path) -> None:
+    """Usage is summed by quarters, so that calls of a part of one would be without their sums."""
+    busy = (
+        "SELECT time_bucket(INTERVAL '15 minutes', called_at) AS slot, max(called_at) AS since FROM fact_llm_call"
+        " WHERE counts GROUP BY slot HAVING count(DISTINCT called_at) > 1 ORDER BY slot DESC LIMIT 1"
+    )
+    (found,) = rows(await counter.database(tmp_path), busy)
+    since = f"{found['since'].isoformat()}Z"
+    path = await counter.database(tmp_path, since=since)
+    (sums,) = rows(path, "SELECT sum(calls) AS calls, min(slot_at) AS slot FROM agg_usage")
+    (calls,) = rows(path, "SELECT count(*) AS calls, min(called_at) AS first FROM fact_llm_call WHERE counts")
+    assert sums["calls"] == calls["calls"] > 1
+    assert sums["slot"] == found["slot"] <= calls["first"] < found["since"]
+    assert rows(path, "SELECT since FROM crewkit_export") == [{"since": found["slot"]}]
+    assert rows(path, "FROM kpi_summary") == [await summary(counter, since=since)]
+
+
 async def test_a_file_is_fetched_from_any_byte_and_proves_itself(counter: Counter) -> None:
     told = await counter.made(format="csv")
     whole = await counter.fetch(told)

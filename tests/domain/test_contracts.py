@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -101,6 +101,23 @@ def test_of_those_that_hold_the_longest_pattern_counts(model: str | None, day: d
         Discount(UUID(int=3), "gpt-*", 300, date(2026, 7, 1), date(2026, 8, 1)),
     ]
     assert basis_points_of(agreed, model, day) == points
+
+
+@pytest.mark.parametrize(
+    ("patterns", "points"),
+    [
+        (["*"], 100),
+        (["*/*"], 100),
+        (["*", "*/*"], 101),  # the longer one
+        (["*", "anthropic/*", "*/claude-*"], 100),
+        (["anthropic/*", "openai/*", "*-*", "*/claude-*"], 0),
+        ([], 0),
+    ],
+)
+def test_what_names_no_model_is_reached_by_discounts_for_every_model_alone(patterns: list[str], points: int) -> None:
+    agreed = [Discount(UUID(int=n), pattern, 100 + n, FIRST) for n, pattern in enumerate(patterns)]
+    assert basis_points_of(agreed, None, FIRST) == points
+    assert basis_points_of(agreed, None, FIRST - timedelta(days=1)) == 0
 
 
 def test_vendors_are_told_by_the_names_of_their_models() -> None:

@@ -27,6 +27,9 @@ from tests.projections.session_facts import (
 )
 
 # Session, micro-USD, API requests (lab/README.md); distinct tool calls, input and output tokens.
+# The lab's index says 14 tool calls of claude-0447534f, one of them failing: the records of 7 PreToolUse hooks and 7 OTLP results, which
+# are the same 7 calls.  The session page says 9 and 3 failures, because the transcript also holds TaskCreate and TaskUpdate, which are
+# switched off and failed before any hook.
 TRUTH = [
     ("claude-0447534f", 82_936, 10, 9, 149, 471),
     ("claude-840b8813", 25_160, 2, 1, 25, 63),

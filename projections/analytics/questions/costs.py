@@ -10,7 +10,7 @@ import msgspec
 
 from domain.contracts.decide import BASIS_POINTS_MAX, Discount, basis_points_of
 from domain.pricing import micro_usd
-from projections.analytics.kpis import USAGE_KPIS, How, Kpi, computed
+from projections.analytics.kpis import BY_NAME, USAGE_KPIS, How, Kpi, computed
 from projections.analytics.questions import base
 from projections.analytics.questions.base import Cursor, Question, Scope, Where
 from projections.analytics.schema import CALL_COST
@@ -59,8 +59,11 @@ def breakdown(cursor: Cursor, org_id: UUID, params: BreakdownParams) -> dict[str
     }
 
 
-def _by(cursor: Cursor, where: Where, columns: str, also: str = "kind = 'call'") -> list[dict[str, Any]]:
-    """Usage KPIs per value of `columns`, the most expensive first."""
+def _by(cursor: Cursor, where: Where, columns: str, also: str = "TRUE") -> list[dict[str, Any]]:
+    """Usage KPIs per value of `columns`, the most expensive first.
+
+    Rests are in, as in every other slice: they have the place of their conversation, and no model.
+    """
     return base.rows(
         cursor,
         computed(USAGE_KPIS, f"agg_usage WHERE {where.sql} AND {also}", columns)
@@ -70,7 +73,10 @@ def _by(cursor: Cursor, where: Where, columns: str, also: str = "kind = 'call'")
 
 
 def contract(cursor: Cursor, org_id: UUID, where: Where) -> dict[str, Any]:
-    """The cost after the discounts of the organization's contracts, rounded once, and what each discount took off."""
+    """The cost after the discounts of the organization's contracts, each sum rounded once, and what the discounts took off.
+
+    A rest names no model: only discounts for every model reach it, so the part without a model is told apart.
+    """
     agreed = [
         Discount(**row)
         for row in base.rows(
@@ -79,21 +85,29 @@ def contract(cursor: Cursor, org_id: UUID, where: Where) -> dict[str, Any]:
             [org_id],
         )
     ]
-    total = off = 0
+    total = off = unnamed = 0  # pico-USD, the last two in basis points of it
     for row in base.rows(
         cursor,
         "SELECT model, CAST(slot_at AS DATE) AS day, sum(cost_pico_usd) AS cost FROM agg_usage"  # noqa: S608
         f" WHERE {where.sql} AND cost_pico_usd IS NOT NULL GROUP BY model, day",
         where.values,
     ):
-        total += row["cost"] * BASIS_POINTS_MAX
-        if agreed:
-            off += row["cost"] * basis_points_of(agreed, row["model"], row["day"])
-    rounded = micro_usd((total - off) // BASIS_POINTS_MAX) or 0
+        points = basis_points_of(agreed, row["model"], row["day"])
+        total += row["cost"]
+        off += row["cost"] * points
+        if row["model"] is None:
+            unnamed += row["cost"] * (BASIS_POINTS_MAX - points)
+    rounded = _after_discount(total * BASIS_POINTS_MAX - off)
     return {
         "contract_cost_usd_micros": rounded,
-        "discount_usd_micros": (micro_usd(total // BASIS_POINTS_MAX) or 0) - rounded,
+        "contract_cost_without_model_usd_micros": _after_discount(unnamed),
+        "discount_usd_micros": (micro_usd(total) or 0) - rounded,
     }
+
+
+def _after_discount(pico_points: int) -> int:
+    """Micro-USD of pico-USD times basis points: the exact fraction, rounded half to even once."""
+    return round(Fraction(pico_points, BASIS_POINTS_MAX * 1_000_000))
 
 
 def pull_requests(cursor: Cursor, org_id: UUID, scope: Scope) -> dict[str, Any]:
@@ -110,25 +124,42 @@ def pull_requests(cursor: Cursor, org_id: UUID, scope: Scope) -> dict[str, Any]:
     return {**found, "cost_per_pull_request_usd_micros": round(Fraction(cost, opened)) if opened else None}
 
 
+_DEARER = "m.input_pico_usd - m.cache_read_pico_usd"
+_REWRITTEN = tuple((length, f"m.cache_write_{length}_pico_usd - m.cache_read_pico_usd") for length in ("5m", "1h"))
+_PROMPT = " + ".join(f"sum({name}_tokens)" for name in ("input", "cache_read", "cache_write_5m", "cache_write_1h"))
+
+
 def cache(cursor: Cursor, where: Where) -> dict[str, Any]:
-    """What the prompt cache did, at today's list prices: money it saved, and what calls that found it cold wrote anew."""
-    dearer = "m.input_pico_usd - m.cache_read_pico_usd"
-    lost = (
-        "sum(u.{0}_write_5m_tokens * (m.cache_write_5m_pico_usd - m.cache_read_pico_usd)"
-        " + u.{0}_write_1h_tokens * (m.cache_write_1h_pico_usd - m.cache_read_pico_usd))"
-    )
-    return base.one(
+    """What the prompt cache did, at today's list prices: money it saved, and what calls that found it cold wrote anew.
+
+    Tokens without a price are left out of the money; where none has one, it is unknown.
+    """
+    lost = {
+        name: _worth(*((f"u.{name}_write_{length}_tokens", price) for length, price in _REWRITTEN))
+        for name in ("cold", "switch")
+    }
+    found = base.one(
         cursor,
-        "SELECT sum(cache_read_tokens)::DOUBLE"  # noqa: S608
-        " / nullif(sum(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0) AS hit_rate,"
-        f" micro_usd(coalesce(sum(u.cache_read_tokens * ({dearer})), 0)) AS saved_usd_micros,"
+        f"SELECT sum(cache_read_tokens)::DOUBLE / nullif({_PROMPT}, 0) AS hit_rate,"  # noqa: S608
+        f" {_worth(('u.cache_read_tokens', _DEARER))} AS saved_usd_micros,"
         " coalesce(sum(cold_calls), 0)::BIGINT AS cold_calls,"
-        f" micro_usd(coalesce({lost.format('cold')}, 0)) AS cold_usd_micros,"
+        f" {lost['cold']} AS cold_usd_micros,"
         " coalesce(sum(switch_calls), 0)::BIGINT AS switch_calls,"
-        f" micro_usd(coalesce({lost.format('switch')}, 0)) AS switch_usd_micros"
+        f" {lost['switch']} AS switch_usd_micros"
         f" FROM (SELECT * FROM agg_usage WHERE {where.sql}) u LEFT JOIN dim_model m USING (model)",
         where.values,
     )
+    return {name: micro_usd(value) if name.endswith("_usd_micros") else value for name, value in found.items()}
+
+
+def _worth(*parts: tuple[str, str]) -> str:
+    """Pico-USD of columns of tokens times their prices: of no tokens 0, of tokens none of which has a price NULL.
+
+    HUGEINT: what a row tells are only numbers that somebody sent, and their product may be larger than a BIGINT.
+    """
+    told = " + ".join(f"coalesce(sum({tokens}), 0)" for tokens, _ in parts)
+    sums = ", ".join(f"sum({tokens}::HUGEINT * ({price})) FILTER (WHERE {tokens} <> 0)" for tokens, price in parts)
+    return f"coalesce(list_sum([{sums}]), CASE WHEN {told} = 0 THEN 0 END)"
 
 
 def unpriced(cursor: Cursor, where: Where) -> list[dict[str, Any]]:
@@ -246,7 +277,7 @@ class HistogramParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def histogram(cursor: Cursor, org_id: UUID, params: HistogramParams) -> dict[str, Any]:
-    """Sessions by what they cost."""
+    """Sessions by what they cost; those without model calls that have no cost are not told of."""
     where = base.sessions(org_id, params.scope)
     found = {
         row["bucket"]: row
@@ -261,7 +292,7 @@ def histogram(cursor: Cursor, org_id: UUID, params: HistogramParams) -> dict[str
     empty = {"sessions": 0, "cost_usd_micros": 0}
     shares = base.one(
         cursor,
-        "SELECT count(*) FILTER (WHERE cost_usd_micros IS NULL) AS without_cost,"  # noqa: S608
+        f"SELECT {BY_NAME['sessions_without_cost'].sql} AS without_cost,"  # noqa: S608
         " quantile_disc(cost_usd_micros, 0.5) AS p50_usd_micros, quantile_disc(cost_usd_micros, 0.9) AS p90_usd_micros,"
         " quantile_disc(cost_usd_micros, 0.99) AS p99_usd_micros, max(cost_usd_micros) AS max_usd_micros"
         f" FROM fact_session WHERE {where.sql}",

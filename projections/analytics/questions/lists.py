@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from projections.analytics.kpis import BY_NAME
 from projections.analytics.questions import base
 from projections.analytics.questions.base import Cursor, Question, Scope, Where
 
@@ -97,7 +98,7 @@ def ledger(cursor: Cursor, org_id: UUID, params: LedgerParams) -> dict[str, Any]
         answer = base.one(
             cursor,
             "SELECT count(*) AS total, coalesce(sum(cost_usd_micros), 0)::BIGINT AS cost_usd_micros,"  # noqa: S608
-            " count(*) FILTER (WHERE cost_usd_micros IS NULL AND model_calls > 0) AS without_cost"
+            f" {BY_NAME['sessions_without_cost'].sql} AS without_cost"
             f" FROM fact_session s WHERE {where.sql}",
             where.values,
         )

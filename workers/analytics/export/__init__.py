@@ -38,6 +38,7 @@ from eventstore.port import Meta
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing
 from eventstore.settings import Settings
+from projections.analytics.exported import slot_of
 from projections.exports import ExportRow, leftovers, outdated, waiting
 from workers.analytics.export.database import copy, describe, opened
 from workers.analytics.export.files import Manifest, pack, sha256_of
@@ -213,7 +214,7 @@ class _Desk:
             row.org_id,
             row.export_id,
             found.request.wishes,
-            since.astimezone(UTC).replace(tzinfo=None) if since else None,
+            slot_of(since.astimezone(UTC).replace(tzinfo=None)) if since else None,
             folder,
             self._settings.export_memory_mb,
             self._settings.export_bytes_max,
