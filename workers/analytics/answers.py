@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -27,6 +28,7 @@ DEADLINE_S_MAX = 30.0
 LATENCIES_MAX = 1_000  # newest ones kept for the percentiles that are shown
 POLL_S = 0.02
 INTERRUPT_S = 0.1
+CLOSE_S = 5.0  # for questions to notice that the worker ends: those in DuckDB do at once
 
 _decode = msgspec.json.Decoder(Ask).decode
 _encode = msgspec.json.Encoder().encode
@@ -87,9 +89,8 @@ class Answerer:
         self._turns = asyncio.Semaphore(RUNNING_MAX)
         self._waiting = 0
         self._file: AnalyticsFile | None = None
-        self._in_use: dict[AnalyticsFile, int] = {}
         self.invalid: AnalyticsFile | None = None  # no question can be answered from it until it is opened again
-        self._running: set[Question] = set()
+        self._running: dict[Question, AnalyticsFile] = {}  # and what it reads
         self._open = asyncio.Event()  # questions may begin
         self._open.set()
         self._questions = found_questions()
@@ -110,7 +111,19 @@ class Answerer:
 
     async def idle(self, file: AnalyticsFile) -> None:
         """Wait until no question reads `file` any more; deadlines bound that."""
-        while self._in_use.get(file):  # noqa: ASYNC110  bounded by the deadlines, and rare
+        while file in self._running.values():  # noqa: ASYNC110  bounded by the deadlines, and rare
+            await asyncio.sleep(POLL_S)
+
+    async def end(self, file: AnalyticsFile) -> None:
+        """End the questions that read `file`, of which DuckDB wants no more: they come to no answer that one could trust."""
+        self.invalid = file
+        await self._end(file)
+
+    async def _end(self, file: AnalyticsFile | None = None) -> None:
+        """End what runs, or only what reads `file`: again and again, as what begins just then would run on."""
+        while found := [question for question, reads in self._running.items() if file in {None, reads}]:
+            for question in found:
+                question.interrupt()
             await asyncio.sleep(POLL_S)
 
     @asynccontextmanager
@@ -118,12 +131,7 @@ class Answerer:
         """Nothing is answered inside: questions that run are ended, and new ones wait.  For rows that need the memory."""
         self._open.clear()
         try:
-            for question in self._running:
-                question.interrupt()
-            while self._running:
-                await asyncio.sleep(POLL_S)
-                for question in self._running:  # what began just then would run on
-                    question.interrupt()
+            await self._end()
             yield
         finally:
             self._open.set()
@@ -194,9 +202,8 @@ class Answerer:
             cursor = Question(file.cursor())
         except Exception as error:  # noqa: BLE001  told to who asked
             return self._failed(error, file, late=False)
-        self._in_use[file] = self._in_use.get(file, 0) + 1
         loop = asyncio.get_running_loop()
-        self._running.add(cursor)
+        self._running[cursor] = file
         late: asyncio.TimerHandle | None = None
 
         def end() -> None:
@@ -216,22 +223,26 @@ class Answerer:
             return self._failed(error, file, late=time.monotonic() >= until_s)
         finally:
             late.cancel()
-            self._running.discard(cursor)
+            del self._running[cursor]
             cursor.close()
-            self._in_use[file] -= 1
-            if not self._in_use[file]:
-                del self._in_use[file]
         return Answer(position=position, as_of=as_of, answer=msgspec.Raw(encoded))
 
     def _failed(self, error: Exception, file: AnalyticsFile, *, late: bool) -> Answer:
+        if file is self.invalid:
+            return Answer(error="starting", message="the file is being opened again; ask again")
         if unusable(error):
             self.invalid = file
+            if self._file is file:
+                self.use(None)  # the next ones wait until it is opened again
             self.awaited.set()
         return _failure(error, late=late)
 
-    def close(self) -> None:
-        """Let threads end."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+    async def close(self) -> None:
+        """End what runs, and let threads end; of one that does not notice, the end is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._end()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def out_of_memory(error: Exception) -> bool:

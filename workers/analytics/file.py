@@ -7,6 +7,7 @@ of a next start see it.  DuckDB replays its log after a kill, so that a file ope
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CURRENT = "CURRENT"
 SUFFIX = ".duckdb"
+SPILL = ".tmp"  # the folder beside a file into which DuckDB puts what memory does not hold
 META = "crewkit_analytics"
 THREADS = 2  # while it is filled
 CHECKPOINT_BYTES = "64MB"  # of DuckDB's own log, after which it is folded into the file
@@ -89,7 +91,10 @@ class AnalyticsFile:
 
         self.path = path
         self._filling = False
-        scratch = path.with_suffix(".tmp")
+        scratch = path.with_suffix(SPILL)
+        shutil.rmtree(
+            scratch, ignore_errors=True
+        )  # of a process that was killed: DuckDB itself never looks at it again
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{memory_mb}MB",
             "threads": threads,
@@ -130,15 +135,23 @@ class AnalyticsFile:
         return self._opened.cursor()
 
     def apart(self) -> duckdb.DuckDBPyConnection:
-        """A connection that outlives `close`: for work that may take longer than the file is in use."""
+        """A connection that outlives `close`: for work that may take longer than the file is in use.
+
+        Raises:
+            FileNotFoundError: the file was replaced and removed; DuckDB would make an empty one in its place.
+        """
         import duckdb  # noqa: PLC0415
 
+        if not self.path.is_file():
+            raise FileNotFoundError(self.path)
         return duckdb.connect(str(self.path), config=self._config)
 
     def close(self) -> None:
         """Fold DuckDB's log into the file and give it up."""
-        self._connection.close()
-        self._opened.close()
+        try:
+            self._connection.close()
+        finally:
+            self._opened.close()
 
     def create(self) -> None:
         """Make the tables of an empty file."""
@@ -376,9 +389,16 @@ def switch(folder: Path, path: Path) -> None:
     draft.replace(folder / CURRENT)
 
 
-def sweep(folder: Path, keep: Path | None) -> None:
-    """Remove every other file: those of rebuilds that were cut off, and those that were replaced."""
+def sweep(folder: Path, keep: Path | None, read: Path | None = None) -> None:
+    """Remove every other file, and what was spilled for it: of rebuilds that were cut off, and those that were replaced.
+
+    `read` is one that somebody still has open.  It can lose its name, but not the folder in which more is written for it.
+    """
+    used = {path.stem for path in (keep, read) if path is not None}
     for path in folder.iterdir():
-        ours = path.name.split(".")[0].isdigit() and SUFFIX in path.name
-        if ours and (keep is None or not path.name.startswith(keep.name)):
+        if not path.name.split(".")[0].isdigit():
+            continue
+        if SUFFIX in path.name and (keep is None or not path.name.startswith(keep.name)):
             path.unlink(missing_ok=True)
+        elif path.suffix == SPILL and path.stem not in used:
+            shutil.rmtree(path, ignore_errors=True)

@@ -32,7 +32,7 @@ from workers.analytics.report import Report
 from workers.blocks import Names
 from workers.carrier import connected
 from workers.keys import master_key
-from workers.lifecycle import GRACE_S, Backoff, close_pool, database_url, discard, retry_forever, wait_any
+from workers.lifecycle import CLOSE_S, GRACE_S, Backoff, close_pool, database_url, discard, retry_forever, wait_any
 from workers.local.files import AlreadyLockedError, FileLock
 from workers.log import Decoder
 from workers.projector.control import standing
@@ -47,6 +47,11 @@ PAUSE_S_MAX = 5.0
 READY_POLL_S = 0.5
 WRITING_NICE = 5  # a third of the processor where questions want all of it
 CONNECTIONS_MAX = 3
+REOPEN_EVERY_S = 5.0  # where a question makes DuckDB give the file up, who asks it again would have us do little else
+OPEN_TRIES_MAX = 5
+OPEN_PAUSE_S = (
+    1.0  # for who still has a database open that DuckDB gave up: while anybody does, opening gives the same one
+)
 SNAPSHOT_MS_MAX = 600_000  # a snapshot of a rebuild may stand for minutes
 
 
@@ -64,6 +69,8 @@ class Replica:
         self._stand: Stand | None = None
         self._backoff = Backoff()
         self._leaving: asyncio.Task[None] | None = None
+        self._exporter: Exporter | None = None
+        self._open_from_s = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow and answer until `stop` is set."""
@@ -74,7 +81,7 @@ class Replica:
             lock.release()
 
     async def _serve(self, folder: Path, stop: asyncio.Event) -> None:
-        exporter = Exporter(self._settings, folder, self._rows)
+        exporter = self._exporter = Exporter(self._settings, folder, self._rows)
         answering = asyncio.create_task(self._listen(stop), name="questions")
         exporting = asyncio.create_task(exporter.run(stop), name="exports")
         try:
@@ -86,11 +93,12 @@ class Replica:
 
             await retry_forever(lambda: self._term(folder, stop), stop, (Exception,), on_failure, self._backoff)
         finally:
+            await asyncio.wait({answering}, timeout=CLOSE_S)  # it closes its connection by itself
             await discard(answering)
             await asyncio.wait({exporting}, timeout=GRACE_S)
             await discard(exporting)
             self._answers.use(None)
-            self._answers.close()
+            await self._answers.close()
             if self._leaving is not None:
                 await asyncio.wait({self._leaving}, timeout=GRACE_S)
                 await discard(self._leaving)
@@ -99,8 +107,10 @@ class Replica:
             self._writing.shutdown()
 
     def _rows(self) -> tuple[AnalyticsFile, int] | None:
-        """The file in use, and up to which position its rows go."""
-        return None if self._file is None or self._stand is None else (self._file, self._stand.position)
+        """The file in use, and up to which position its rows go; None also while DuckDB refuses to go on with it."""
+        if self._file is None or self._stand is None or self._answers.invalid is self._file:
+            return None
+        return self._file, self._stand.position
 
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._writing, work, *args)
@@ -121,32 +131,64 @@ class Replica:
             decoder = Decoder(Mapper(PostgresKeyRing(pool, master_key(self._settings))))
             refresher = Refresher(pool, decoder, self._writing, scratch)
             report = Report(pool, folder, self._answers)
-            await self._open(folder)
+            await self._open(folder, stop)
             while not stop.is_set():
                 await self._turn(pool, refresher, folder, stop, report)
         finally:
             await close_pool(pool)
 
-    async def _open(self, folder: Path) -> None:
-        """Take up the file in use; one that does not open is put aside by the next rebuild."""
+    async def _open(self, folder: Path, stop: asyncio.Event) -> None:
+        """Take up the file in use, when it is time again; one that does not open is put aside by the next rebuild."""
         if self._file is not None:
             return
+        await wait_any(max(0.0, self._open_from_s - time.monotonic()), stop)
         path = files.current(folder)
-        files.sweep(folder, path)
+        self._sweep(folder, path)
         if path is None:
             return
-        try:
-            opened = await self._in_thread(self._made, path)
-            stand = await self._in_thread(lambda: opened.stand)
-            await self._in_thread(opened.settle)
-        except Exception as error:  # noqa: BLE001  whatever is wrong with it, everything in it can be built again
-            log.warning("analytics.unreadable", file=path.name, error=f"{type(error).__name__}: {error}")
+        found = await self._try_open(path, stop)
+        self._open_from_s = time.monotonic() + REOPEN_EVERY_S
+        if found is None:
             return
+        opened, stand = found
         if stand is None:
             log.info("analytics.outdated", file=path.name)
             await self._in_thread(opened.close)
             return
         self._take(opened, stand)
+
+    async def _try_open(self, path: Path, stop: asyncio.Event) -> tuple[AnalyticsFile, Stand | None] | None:
+        """Open a file; None where it cannot be read.
+
+        A database that DuckDB gave up says nothing against its file: until everybody has let go of it, it is tried again.
+        """
+        for _ in range(OPEN_TRIES_MAX):
+            if stop.is_set():
+                return None
+            try:
+                found: tuple[AnalyticsFile, Stand | None] = await self._in_thread(self._opened, path)
+            except Exception as error:  # noqa: BLE001  whatever is wrong with it, everything in it can be built again
+                log.warning("analytics.unreadable", file=path.name, error=f"{type(error).__name__}: {error}")
+                if not unusable(error):
+                    return None
+            else:
+                return found
+            await wait_any(OPEN_PAUSE_S, stop)
+        return None
+
+    def _opened(self, path: Path) -> tuple[AnalyticsFile, Stand | None]:
+        """A file ready for questions, and where it stands."""
+        opened = self._made(path)
+        try:
+            stand = opened.stand
+            opened.settle()
+        except BaseException:
+            opened.close()
+            raise
+        return opened, stand
+
+    def _sweep(self, folder: Path, keep: Path | None) -> None:
+        files.sweep(folder, keep, self._exporter.reads if self._exporter else None)
 
     def _made(self, path: Path) -> AnalyticsFile:
         return AnalyticsFile(path, memory_mb=self._settings.analytics_memory_mb)
@@ -162,7 +204,8 @@ class Replica:
         if self._file is not None and self._answers.invalid is self._file:
             log.warning("analytics.invalid", file=self._file.path.name)
             await self._close(self._file)
-            await self._open(folder)
+            await self._open(folder, stop)
+            return
         found = await standing(pool, PROJECTION.name)
         if found is None:
             await wait_any(READY_POLL_S, stop)
@@ -175,18 +218,30 @@ class Replica:
         if self._file is None or self._stand is None or not is_current(found, self._stand):
             await self._rebuild(refresher, folder, report)
             return
-        if found.position <= self._stand.position:
+        file = self._file
+        try:
+            await self._follow(refresher, file, self._stand, found.position, report, stop)
+        except Exception as error:
+            if unusable(error):
+                await self._close(file)
+            raise
+
+    async def _follow(
+        self, refresher: Refresher, file: AnalyticsFile, stand: Stand, head: int, report: Report, stop: asyncio.Event
+    ) -> None:
+        """Write what is new in the read model, or wait where nothing is."""
+        if head <= stand.position:
+            await report.tell(head, stand, file)
             self._backoff.reset()
-            await report.tell(found.position, self._stand, self._file)
             self._wake.clear()
             self._answers.awaited.clear()
             await wait_any(POLL_S, self._wake, self._answers.awaited, stop)
             if self._wake.is_set():
                 await wait_any(GATHER_S, self._answers.awaited, stop)
             return
-        started_s, before = time.monotonic(), self._stand.position
+        started_s, before = time.monotonic(), stand.position
         try:
-            self._stand, written = await self._step(refresher, self._file, self._stand)
+            self._stand, written = await self._step(refresher, file, stand)
         except MovedError:
             return
         if self._stand.position == before:  # another read model that rows are made of is behind
@@ -195,8 +250,9 @@ class Replica:
         self._answers.reached(self._stand.position)
         took_s = time.monotonic() - started_s
         report.wrote(written, took_s)
-        await report.tell(found.position, self._stand, self._file)
-        if self._stand.position >= found.position:
+        await report.tell(head, self._stand, file)
+        self._backoff.reset()
+        if self._stand.position >= head:
             self._answers.awaited.clear()
             await wait_any(min(took_s * PAUSE_PER_WORK, PAUSE_S_MAX), self._answers.awaited, stop)
 
@@ -205,8 +261,6 @@ class Replica:
         try:
             return await refresher.step(file, stand)
         except Exception as error:
-            if unusable(error):
-                await self._close(file)
             if not out_of_memory(error):
                 raise
             log.info("analytics.quieted", error=str(error).partition("\n")[0])
@@ -214,10 +268,12 @@ class Replica:
             return await refresher.step(file, stand)
 
     async def _close(self, file: AnalyticsFile) -> None:
-        """Let go of the file in use; the next term opens it anew."""
+        """Let go of the file in use, of which DuckDB wants no more; whoever else reads it keeps the same database open."""
         self._file = self._stand = None
         self._answers.use(None)
-        await self._answers.idle(file)
+        await self._answers.end(file)
+        if self._exporter is not None:
+            await self._exporter.leave(file)
         await self._in_thread(file.close)
 
     async def _rebuild(self, refresher: Refresher, folder: Path, report: Report) -> None:
@@ -240,7 +296,7 @@ class Replica:
         self._take(fresh, stand)
         report.rebuilt()
         if old is None:
-            files.sweep(folder, path)
+            self._sweep(folder, path)
             return
         # Questions may read the old file until their deadline: new rows do not wait for that.
         self._leaving = asyncio.create_task(self._leave(old, folder), name="old-file")
@@ -249,7 +305,7 @@ class Replica:
         """Close a file once nobody reads it, and remove what is not in use."""
         await self._answers.idle(old)
         await self._in_thread(old.close)
-        files.sweep(folder, files.current(folder))
+        self._sweep(folder, files.current(folder))
 
     async def _listen(self, stop: asyncio.Event) -> None:
         """Stay in the queue group, and let notices of the read model wake us."""

@@ -145,7 +145,7 @@ async def ask_all(file: AnalyticsFile, plan: Plan) -> tuple[dict[str, float], di
             if reply.error is not None:
                 raise RuntimeError(f"{name}: {reply.error} {reply.message}")
             first.setdefault(name, msgspec.json.decode(reply.answer))
-    answers.close()
+    await answers.close()
     p50 = {name: sorted(ms)[len(ms) // 2] for name, ms in took.items()}
     p99 = {name: sorted(ms)[min(len(ms) - 1, int(len(ms) * 0.99))] for name, ms in took.items()}
     return p50, p99, first["summary"]

@@ -40,9 +40,10 @@ from eventstore.sealing import PostgresKeyRing
 from eventstore.settings import Settings
 from projections.analytics.exported import slot_of
 from projections.exports import ExportRow, leftovers, outdated, waiting
+from workers.analytics.answers import unusable
 from workers.analytics.export.database import copy, describe, opened
 from workers.analytics.export.files import Manifest, pack, sha256_of
-from workers.analytics.export.job import STOPPING, Job, Order, StoppedError
+from workers.analytics.export.job import LEFT, STOPPING, Job, Order, StoppedError
 from workers.analytics.file import AnalyticsFile
 from workers.keys import master_key
 from workers.lifecycle import Backoff, close_pool, database_url, retry_forever, wait_any
@@ -53,6 +54,7 @@ ACTOR = "system:analytics"
 POLL_S = 1.0
 WATCH_S = 0.25
 CLEAN_EVERY_S = 60.0
+LEAVE_POLL_S = 0.02
 BATCH_MAX = 20
 TRIES_MAX = 3
 CONNECTIONS_MAX = 3
@@ -85,6 +87,7 @@ class Exporter:
         self._scratch = folder / "exports"
         self._current = current
         self._backoff = Backoff()
+        self._desk: _Desk | None = None
         self._objects = open_objects(settings)
         self._meta = Meta(actor=ACTOR)
 
@@ -97,6 +100,17 @@ class Exporter:
 
         await retry_forever(lambda: self._term(stop), stop, (Exception,), on_failure, self._backoff)
 
+    @property
+    def reads(self) -> Path | None:
+        """The worker's file that is copied from just now."""
+        job = self._desk.job if self._desk else None
+        return job.reads.path if job and job.reads else None
+
+    async def leave(self, file: AnalyticsFile) -> None:
+        """Let go of `file`; what was copied from it is begun again, with the file then in use."""
+        if self._desk is not None:
+            await self._desk.leave(file)
+
     async def _term(self, stop: asyncio.Event) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
         url = database_url(self._settings)
@@ -107,9 +121,13 @@ class Exporter:
             store = PostgresStore(url, mapper, role=WORKER_ROLE, pool=pool)
             await store.start()
             try:
-                desk = _Desk(self._settings, pool, store, self._objects, self._scratch, thread, self._meta)
+                desk = _Desk(
+                    self._settings, pool, store, self._objects, self._scratch, thread, self._meta, self._current
+                )
+                self._desk = desk
                 await self._serve(desk, stop)
             finally:
+                self._desk = None
                 await store.close()
         finally:
             thread.shutdown(wait=True)
@@ -127,7 +145,7 @@ class Exporter:
             for row in found:
                 if stop.is_set():
                     return
-                await desk.take(row, self._current(), stop)
+                await desk.take(row, stop)
             self._backoff.reset()
             await wait_any(POLL_S, stop)
 
@@ -144,8 +162,11 @@ class _Desk:
         scratch: Path,
         thread: ThreadPoolExecutor,
         meta: Meta,
+        current: Current,
     ) -> None:
         self.pool = pool
+        self.job: Job | None = None  # the one in hand
+        self._current = current
         self._settings = settings
         self._store = store
         self._objects = objects
@@ -165,8 +186,15 @@ class _Desk:
             await drop_file(self._objects, org_id, export_id, kind)
             await self.pool.execute(_FORGET, org_id, export_id)
 
-    async def take(self, row: ExportRow, current: tuple[AnalyticsFile, int] | None, stop: asyncio.Event) -> None:
+    async def leave(self, file: AnalyticsFile) -> None:
+        """Stop the job in hand where it reads `file`, and wait until it has closed it."""
+        while self.job is not None and self.job.reads is file:
+            self.job.stop(LEFT)  # again and again: what begins just then is not interrupted
+            await asyncio.sleep(LEAVE_POLL_S)
+
+    async def take(self, row: ExportRow, stop: asyncio.Event) -> None:
         """Write one export, unless another worker does, or our rows do not reach it yet."""
+        current = self._current()
         late = datetime.now(UTC) - row.requested_at > timedelta(seconds=self._settings.export_deadline_s)
         if current is None or current[1] < row.until:
             if late:
@@ -182,7 +210,7 @@ class _Desk:
             if late or tries > TRIES_MAX:
                 await self._fail(row.org_id, row.export_id, "deadline" if late else "error")
                 return
-            await self._write(row, found, current[0], stop)
+            await self._write(row, found, stop)
 
     @contextlib.asynccontextmanager
     async def _alone(self, export_id: UUID) -> AsyncGenerator[bool]:
@@ -200,12 +228,12 @@ class _Desk:
 
     async def _give_up(self, row: ExportRow, reason: str) -> None:
         """Say so, unless it was given up by whoever asked, or is to be tried again."""
-        if reason == STOPPING:
+        if reason in {STOPPING, LEFT}:
             await self.pool.execute(_AGAIN, row.org_id, row.export_id)
         elif reason not in {"cancelled", "again"}:
             await self._fail(row.org_id, row.export_id, reason)
 
-    async def _write(self, row: ExportRow, found: Waiting, file: AnalyticsFile, stop: asyncio.Event) -> None:
+    async def _write(self, row: ExportRow, found: Waiting, stop: asyncio.Event) -> None:
         folder = self._scratch / row.export_id.hex
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -220,15 +248,17 @@ class _Desk:
             self._settings.export_bytes_max,
         )
         job, started_s = Job(order), time.monotonic()
+        self.job = job
         until_s = started_s + self._settings.export_deadline_s
         watching = asyncio.create_task(self._watch(job, until_s, stop))
         written, reason = None, ""
         try:
-            written = await self._make(job, file, found)
+            written = await self._make(job, row, found)
         except Exception as error:  # noqa: BLE001  whatever went wrong with one export must not end the others
-            reason = job.reason or _reason_of(error)
+            reason = job.reason or self._reason_of(error)
             log.warning("exports.not_written", export=str(row.export_id), reason=reason, error=f"{error}")
         finally:
+            self.job = None
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
@@ -248,11 +278,34 @@ class _Desk:
             seconds=round(time.monotonic() - started_s, 1),
         )
 
-    async def _make(self, job: Job, file: AnalyticsFile, found: Waiting) -> Written:
+    def _reason_of(self, error: Exception) -> str:
+        """Why an export is given up; `again` where another try may help."""
+        import duckdb  # noqa: PLC0415  loaded by whoever opened the file
+
+        if isinstance(error, StoppedError):
+            return str(error)
+        if unusable(error) and self._current() is None:
+            return LEFT  # the worker knows already: it was no statement of ours
+        return "memory" if isinstance(error, duckdb.OutOfMemoryException) else "again"
+
+    def _begin(self, job: Job, until: int) -> AnalyticsFile:
+        """The file in use at this moment, which is read from now on.
+
+        Raises:
+            StoppedError: there is none any more, or another one that does not reach as far yet.
+        """
+        current = self._current()
+        if current is None or current[1] < until:
+            raise StoppedError(LEFT)
+        job.reads = current[0]
+        return current[0]
+
+    async def _make(self, job: Job, row: ExportRow, found: Waiting) -> Written:
         """Write the file and store it."""
         order, loop = job.order, asyncio.get_running_loop()
         base = await self._base(order.org_id, found.request.wishes.base)
         target = order.folder / FILE_NAMES[order.wishes.format]
+        file = self._begin(job, row.until)
         written, manifest = await loop.run_in_executor(self._thread, write, job, file, base, target)
         if written.size_bytes > order.bytes_max:
             raise StoppedError("too_large")
@@ -305,13 +358,10 @@ def write(job: Job, file: AnalyticsFile, base: Manifest | None, target: Path) ->
     """Write the file of an export at `target`; what it is, and what its folder consists of.  For a thread."""
     order = job.order
     database = order.folder / "rows.duckdb" if order.wishes.format != "duckdb" else target
-    reading = file.apart()
     try:
-        job.uses(reading)
-        position = copy(reading, job, database)
+        position = _copied(job, file, database)
     finally:
-        job.uses_none()
-        reading.close()
+        job.reads = None
     manifest, rows, files, partial = None, job.rows, 1, False
     connection = opened(job, database)
     try:
@@ -335,13 +385,22 @@ def write(job: Job, file: AnalyticsFile, base: Manifest | None, target: Path) ->
     return written, manifest
 
 
-def _reason_of(error: Exception) -> str:
-    """Why an export is given up; `again` where another try may help."""
-    import duckdb  # noqa: PLC0415  loaded by whoever opened the file
+def _copied(job: Job, file: AnalyticsFile, database: Path) -> int:
+    """Copy the rows of the worker's file; up to which position they go.
 
-    if isinstance(error, StoppedError):
-        return str(error)
-    return "memory" if isinstance(error, duckdb.OutOfMemoryException) else "again"
+    Raises:
+        StoppedError: the job was told to end, or the file was removed meanwhile.
+    """
+    try:
+        reading = file.apart()
+    except FileNotFoundError as error:
+        raise StoppedError(LEFT) from error
+    try:
+        job.uses(reading)
+        return copy(reading, job, database)
+    finally:
+        job.uses_none()
+        reading.close()
 
 
 def _size_of(folder: Path) -> int:

@@ -15,7 +15,10 @@ from domain.exports.events import Wishes
 if TYPE_CHECKING:
     import duckdb
 
+    from workers.analytics.file import AnalyticsFile
+
 STOPPING = "stopping"  # the worker ends: the export is begun again by its next start
+LEFT = "left"  # the file it was to read is given up, or was replaced: the export is begun again with the next one
 
 
 class StoppedError(Exception):
@@ -43,6 +46,7 @@ class Job:
         self.done = 0
         self.total = 0
         self.rows = 0
+        self.reads: AnalyticsFile | None = None  # the worker's file, while it is copied from
         self._lock = threading.Lock()
         self._reason: str | None = None
         self._running: duckdb.DuckDBPyConnection | None = None
