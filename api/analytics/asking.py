@@ -17,7 +17,7 @@ from api.fresh import after_of
 from api.named import person_named
 from api.services import services_of
 from projections.analytics.asking import Ask, unpacked
-from projections.analytics.exported import slot_of
+from projections.analytics.periods import slot_of
 from projections.analytics.questions.base import Scope
 from projections.analytics.schema.tables import SLOT_MINUTES
 from schemas.analytics import Asked

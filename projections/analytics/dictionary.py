@@ -55,7 +55,12 @@ def _views() -> Iterable[str]:
     )
     yield from _rows([(f"`{KPI_VIEWS[0].name}`", KPI_VIEWS[0].comment)])
     yield from _rows(
-        [("`kpi_between(since, until)`", "A table macro: every KPI of a range, from `since` to before `until` (UTC)")]
+        [
+            (
+                "`kpi_between(since, until)`",
+                "A table macro: every KPI of a range, from `since` to before `until` (UTC), widened to quarters of an hour",
+            )
+        ]
     )
 
 

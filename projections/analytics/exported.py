@@ -6,7 +6,6 @@ The views are made of the KPIs of `projections.analytics.kpis`, so that an expor
 from __future__ import annotations
 
 import re
-from datetime import datetime
 
 import msgspec
 
@@ -38,14 +37,6 @@ MOMENTS = {
 SINCE = {"fact_llm_session": "last_activity_at"}
 # Whose rows those are that name no organization.  A table that has neither is in no export.
 OWNED = {"dim_model": "SELECT model FROM agg_usage WHERE org_id = ? AND model IS NOT NULL"}
-
-
-def slot_of(moment: datetime) -> datetime:
-    """The start of the quarter of an hour a moment is in.
-
-    Usage is summed by these: a range from within one would hold calls whose sums it lacks.
-    """
-    return moment.replace(minute=moment.minute // SLOT_MINUTES * SLOT_MINUTES, second=0, microsecond=0)
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from projections.analytics.schema.tables import SLOT_MINUTES
+
 Length = Literal["hourly", "daily", "weekly", "monthly"]
 PERIODS_MAX = 1_500  # in one answer: 62 days of hours, four years of days
 
@@ -34,6 +36,14 @@ def zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise LookupError(f"expected the name of a time zone, such as Europe/Berlin, got {name!r}") from error
+
+
+def slot_of(moment: datetime) -> datetime:
+    """The start of the quarter of an hour a moment is in.
+
+    Usage is summed by these: a range from within one would hold calls whose sums it lacks.
+    """
+    return moment.replace(minute=moment.minute // SLOT_MINUTES * SLOT_MINUTES, second=0, microsecond=0)
 
 
 def begin(moment: datetime, length: Length, place: ZoneInfo) -> datetime:

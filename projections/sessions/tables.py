@@ -176,7 +176,8 @@ class ModelCallRow(msgspec.Struct, gc=False, omit_defaults=True):
     """One response of a model API, whatever number of lines and channels told of it.
 
     `call_key` is the request id, else the message id.  `llm_session_id` owns it (see `fold_calls`).  `agent_rank` and
-    `owner_rank` say how good the evidence for agent and owner is.  `priced_pico_usd` None: no price is known, see `unpriced_reason`.
+    `owner_rank` say how good the evidence for agent and owner is.  `priced_pico_usd` None: no price is known, see `unpriced_reason`
+    (those of `domain.pricing.Priced`, and `out_of_range`).
     """
 
     org_id: UUID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import csv
 import io
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ from eventstore.settings import Settings
 from tests.api.house import House
 from tests.projections.session_facts import RECEIVED
 from tests.workers.analytics_house import recorded_facts, subject, tell
+from tests.workers.tally import running
 from workers.analytics import run_analytics
 
 pytestmark = pytest.mark.integration
@@ -41,11 +41,8 @@ async def worker(settings: Settings, house: House) -> AsyncIterator[str]:
     await tell(house.store, recorded_facts(), house.ours.org_id)
     await house.project()
     name = subject()
-    task = asyncio.create_task(run_analytics(settings, subject=name))
-    yield name
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    async with running(run_analytics(settings, subject=name)):
+        yield name
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from projections.analytics.questions.base import rows
 from tests.api.house import House
 from tests.workers.analytics_house import file_of, subject, tell
 from tests.workers.awkward import awkward_facts, shuffled
+from tests.workers.tally import running
 from workers.analytics import run_analytics
 
 pytestmark = pytest.mark.integration
@@ -51,11 +52,8 @@ async def worker(settings: Settings, house: House) -> AsyncIterator[str]:
     await tell(house.store, shuffled(awkward_facts(7, 60), 7), house.ours.org_id)
     await house.project()
     name = subject()
-    task = asyncio.create_task(run_analytics(settings, subject=name))
-    yield name
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    async with running(run_analytics(settings, subject=name)):
+        yield name
 
 
 @pytest.fixture

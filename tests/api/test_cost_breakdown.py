@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +20,7 @@ from tests.api.test_analytics_awkward import get, settings, viewed
 from tests.projections.session_facts import Keyed
 from tests.workers.analytics_house import subject, tell
 from tests.workers.awkward import awkward_facts, shuffled
+from tests.workers.tally import running
 from workers.analytics import run_analytics
 
 __all__ = ["get", "settings"]  # fixtures
@@ -62,11 +61,8 @@ async def worker(settings: Settings, house: House) -> AsyncIterator[str]:
         await tell(house.store, list(facts), house.ours.org_id)
     await house.project()
     name = subject()
-    task = asyncio.create_task(run_analytics(settings, subject=name))
-    yield name
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    async with running(run_analytics(settings, subject=name)):
+        yield name
 
 
 async def test_every_table_adds_up_to_the_total_and_says_what_the_other_answers_say(

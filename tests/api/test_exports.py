@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from base64 import b64decode
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from projections.analytics.kpis import KPIS
 from tests.api.house import House
 from tests.workers.analytics_house import recorded_facts, subject, tell
 from tests.workers.exports_house import Counter, rows
+from tests.workers.tally import running
 from workers.analytics import run_analytics
 
 pytestmark = pytest.mark.integration
@@ -49,11 +49,8 @@ async def told(house: House) -> House:
 @pytest.fixture
 async def worker(settings: Settings, told: House) -> AsyncIterator[str]:
     name = subject()
-    task = asyncio.create_task(run_analytics(settings, subject=name))
-    yield name
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    async with running(run_analytics(settings, subject=name)):
+        yield name
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from projections.analytics.asking import REPLY_BYTES_MAX, Answer, Ask, packed
 from projections.analytics.questions import found_questions
 from projections.analytics.questions.base import QuestionError
 from workers.analytics.file import AnalyticsFile
+from workers.lifecycle import CLOSE_S
 
 log = structlog.get_logger("analytics")
 
@@ -28,7 +29,6 @@ DEADLINE_S_MAX = 30.0
 LATENCIES_MAX = 1_000  # newest ones kept for the percentiles that are shown
 POLL_S = 0.02
 INTERRUPT_S = 0.1
-CLOSE_S = 5.0  # for questions to notice that the worker ends: those in DuckDB do at once
 
 _decode = msgspec.json.Decoder(Ask).decode
 _encode = msgspec.json.Encoder().encode

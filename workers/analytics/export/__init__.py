@@ -38,7 +38,7 @@ from eventstore.port import Meta
 from eventstore.postgres import PostgresStore
 from eventstore.sealing import PostgresKeyRing
 from eventstore.settings import Settings
-from projections.analytics.exported import slot_of
+from projections.analytics.periods import slot_of
 from projections.exports import ExportRow, leftovers, outdated, waiting
 from workers.analytics.answers import unusable
 from workers.analytics.export.database import copy, describe, opened
